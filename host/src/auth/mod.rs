@@ -1,0 +1,72 @@
+//! Who is asking: tokens become principals, principals decide what is visible.
+
+mod scope;
+mod verifiers;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub use scope::UserScope;
+pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth};
+
+/// What a principal may do in the admin API; ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Sees what is theirs.
+    Basic,
+    /// Manages content.
+    Curator,
+    /// Manages everything.
+    Admin,
+}
+
+/// A verified caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Principal {
+    /// Stable id of the user.
+    pub user_id: String,
+    /// The organisation the user acts for.
+    pub org_id: String,
+    /// What the user may do.
+    pub role: Role,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// The verified address; decides which conversations are the user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// Groups that documents may be shared with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+}
+
+/// Why a token was not accepted. Never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// The token is wrong, expired or not for this server.
+    #[error("the token was not accepted: {0}")]
+    InvalidToken(String),
+    /// The token names no role this server knows.
+    #[error("the token carries no usable role")]
+    MissingRole,
+    /// The verifier itself cannot work.
+    #[error("authentication is misconfigured: {0}")]
+    Misconfigured(String),
+}
+
+/// Turns a bearer token into a principal.
+#[async_trait]
+pub trait AuthVerifier: Send + Sync + 'static {
+    /// Checks one token, without its `Bearer ` prefix.
+    ///
+    /// # Errors
+    ///
+    /// See [`AuthError`]; the caller stays anonymous then, or is refused in strict mode.
+    async fn verify(&self, bearer_token: &str) -> Result<Principal, AuthError>;
+
+    /// A short label of how tokens are checked, for logs and `Debug`: `none`, `local-token`, …
+    fn mode(&self) -> &'static str;
+}

@@ -1,0 +1,212 @@
+//! Every setting and every limit, in one typed value. It is read once, from the command line, the environment, files
+//! and defaults (`sources`); nothing below `main` reads the environment again.
+
+mod limits;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use jackfield_plugin_api::GatewayKey;
+use serde_json::Value;
+
+pub use limits::Limits;
+
+use crate::ids::PluginId;
+
+/// The model name that selects the built-in offline model.
+pub const OFFLINE_MODEL: &str = "offline";
+
+/// Where conversations are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StorageBackend {
+    /// In this process; gone when it ends.
+    #[default]
+    Memory,
+    /// Named for compatibility; this server refuses it, and the local flavor replaces it by memory.
+    Postgres,
+}
+
+/// How tokens are checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuthMode {
+    /// Any token is the development admin, and none is needed. The default of the local flavor.
+    #[default]
+    None,
+    /// One shared secret.
+    LocalToken(GatewayKey),
+}
+
+/// What happens to a running turn when the connection that started it goes away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// It runs to its end and its answer waits in the history.
+    #[default]
+    Finish,
+    /// It is dropped; only the user's message stays.
+    Cancel,
+}
+
+/// What happens when two plugins offer a tool of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameConflict {
+    /// The later one is not offered, and that is reported.
+    #[default]
+    Error,
+    /// Both get their plugin's id in front.
+    Prefix,
+    /// The first one (by plugin id) wins silently.
+    First,
+}
+
+/// Which tools of a plugin ask a human first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AskPolicy {
+    /// By declared effect: `read_only` and `confined` run, the others ask.
+    #[default]
+    ByEffect,
+    /// Every call asks.
+    Always,
+    /// No call asks.
+    Never,
+}
+
+/// The operator's settings for one plugin, `[plugins.ID]`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PluginSettings {
+    /// The server is not ready before this plugin is.
+    pub required: bool,
+    /// Never load it.
+    pub disabled: bool,
+    /// Which of its tools ask.
+    pub ask: AskPolicy,
+    /// Built-in tools that it may replace by tools of the same name.
+    pub replaces: Vec<String>,
+    /// The plugin's own configuration, `[plugins.ID.config]`, handed to it as JSON.
+    pub config: Value,
+}
+
+/// Which plugins are loaded, and how.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PluginsConfig {
+    /// Folders that are scanned, in this order.
+    pub folders: Vec<PathBuf>,
+    /// Where private copies of libraries are kept; must be on a file system that allows execution. Default: a folder
+    /// of this process under the system's temporary folder.
+    pub private_folder: Option<PathBuf>,
+    /// Same-name policy.
+    pub name_conflict: NameConflict,
+    /// Settings by plugin id.
+    pub by_id: BTreeMap<PluginId, PluginSettings>,
+}
+
+impl PluginsConfig {
+    /// The settings of one plugin; the defaults when none are written.
+    pub fn settings(&self, id: &PluginId) -> PluginSettings {
+        self.by_id.get(id).cloned().unwrap_or_default()
+    }
+}
+
+impl From<PathBuf> for PluginsConfig {
+    fn from(folder: PathBuf) -> Self {
+        Self { folders: vec![folder], ..Self::default() }
+    }
+}
+
+impl From<&std::path::Path> for PluginsConfig {
+    fn from(folder: &std::path::Path) -> Self {
+        folder.to_path_buf().into()
+    }
+}
+
+/// All settings of a server.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// Address to listen on. Default `127.0.0.1`.
+    pub bind: IpAddr,
+    /// Port to listen on; 0 lets the system choose. Default 8787.
+    pub port: u16,
+    /// Base URL of the gateway, without `/chat/completions`. Default `https://llm.smoo.ai/v1`.
+    pub gateway_url: String,
+    /// The gateway's key; without one `send_message` answers `LLM_UNAVAILABLE`.
+    pub gateway_key: Option<GatewayKey>,
+    /// Default model; [`OFFLINE_MODEL`] selects the built-in one. Default `gpt-6-luna`.
+    pub model: String,
+    /// Sampling temperature; absent lets the gateway decide.
+    pub temperature: Option<f64>,
+    /// Ceiling of one reply, in tokens. Default 8192.
+    pub max_tokens: u32,
+    /// Model calls per turn. Default 20.
+    pub max_iterations: u32,
+    /// Seeds the demo documents, persona and tool.
+    pub seed_kb: bool,
+    /// Where conversations are kept.
+    pub storage: StorageBackend,
+    /// How tokens are checked.
+    pub auth: AuthMode,
+    /// Refuse the upgrade without a good token.
+    pub strict_auth: bool,
+    /// Parts of tool names that need a human's yes.
+    pub confirm_tools: Vec<String>,
+    /// Extra `Host` names that are accepted.
+    pub allowed_hosts: Vec<String>,
+    /// Pages that may connect, as origins (`http://localhost:5173`).
+    pub allowed_origins: Vec<String>,
+    /// Listen beyond loopback although nothing checks tokens.
+    pub allow_unauthenticated: bool,
+    /// What the agent is called on the wire. Default `smooth-agent`.
+    pub agent_name: String,
+    /// Replaces the built-in system prompt.
+    pub persona: Option<String>,
+    /// What a disconnect does to a running turn.
+    pub on_disconnect: OnDisconnect,
+    /// The plugins.
+    pub plugins: PluginsConfig,
+    /// Every limit.
+    pub limits: Limits,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8787,
+            gateway_url: "https://llm.smoo.ai/v1".to_owned(),
+            gateway_key: None,
+            model: "gpt-6-luna".to_owned(),
+            temperature: None,
+            max_tokens: 8192,
+            max_iterations: 20,
+            seed_kb: false,
+            storage: StorageBackend::Memory,
+            auth: AuthMode::None,
+            strict_auth: false,
+            confirm_tools: Vec::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            allow_unauthenticated: false,
+            agent_name: "smooth-agent".to_owned(),
+            persona: None,
+            on_disconnect: OnDisconnect::Finish,
+            plugins: PluginsConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Where to listen.
+    pub fn addr(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port)
+    }
+
+    /// Whether the built-in offline model answers.
+    pub fn is_offline(&self) -> bool {
+        self.model == OFFLINE_MODEL
+    }
+}

@@ -1,0 +1,3 @@
+//! skeleton
+/// skeleton
+pub struct KnowledgeBase;

@@ -1,0 +1,2 @@
+//! skeleton
+pub(crate) fn demo_documents() {}

@@ -1,0 +1,184 @@
+//! The model: what a turn asks of it and what streams back. The gateway client and the offline model stand behind
+//! one trait; a turn cannot tell which one answers.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+
+use crate::ids::ToolCallId;
+
+/// One picture in a user message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelImage {
+    /// A `data:image/...` or https address.
+    pub url: String,
+    /// `low`, `high` or `auto`.
+    pub detail: Option<String>,
+}
+
+/// One tool call as the model asked for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelToolCall {
+    /// The model's id, or one made up when it sent none.
+    pub id: ToolCallId,
+    /// The name as the model wrote it.
+    pub name: String,
+    /// The arguments exactly as streamed: JSON text, possibly empty or broken.
+    pub arguments: String,
+}
+
+/// One message of a request, in the order the model reads them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelMessage {
+    /// Instructions.
+    System(String),
+    /// What the user said. Text may be empty when there are images.
+    User {
+        /// The text.
+        text: String,
+        /// The pictures that came with it.
+        images: Vec<ModelImage>,
+    },
+    /// What the model said before.
+    Assistant {
+        /// Visible text, may be empty.
+        text: String,
+        /// The thinking channel of the same turn, echoed back where a provider demands it.
+        reasoning: String,
+        /// The tools it asked for.
+        tool_calls: Vec<ModelToolCall>,
+    },
+    /// The result of one tool call.
+    Tool {
+        /// Which call.
+        call_id: ToolCallId,
+        /// The tool's name.
+        name: String,
+        /// The text of the result.
+        content: String,
+    },
+}
+
+/// A tool as the model sees it; `name` is the wire name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelTool {
+    /// `[A-Za-z0-9_-]{1,64}`.
+    pub name: String,
+    /// For the model.
+    pub description: String,
+    /// JSON Schema of the arguments.
+    pub parameters: Value,
+}
+
+/// One request to the model.
+#[derive(Clone, Debug)]
+pub struct ModelRequest {
+    /// The model id.
+    pub model: String,
+    /// The conversation so far.
+    pub messages: Vec<ModelMessage>,
+    /// The tools on offer, sorted by name; shared by every request of a turn.
+    pub tools: Arc<[ModelTool]>,
+    /// Ceiling of the reply, in tokens.
+    pub max_tokens: u32,
+    /// Sampling temperature; absent lets the gateway decide.
+    pub temperature: Option<f64>,
+}
+
+/// Tokens and money of one model call.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ModelUsage {
+    /// Tokens of the request.
+    pub prompt_tokens: u64,
+    /// Tokens of the reply.
+    pub completion_tokens: u64,
+    /// Price in US dollars; 0 when nothing says it.
+    pub cost_usd: f64,
+    /// Whether the gateway measured the tokens; otherwise they are estimated from characters.
+    pub measured: bool,
+}
+
+/// What streams back from a model call. After `Finished` nothing follows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelEvent {
+    /// A piece of visible text; never empty, always whole characters.
+    Text(String),
+    /// A piece of the thinking channel; never empty.
+    Reasoning(String),
+    /// The call is over.
+    Finished {
+        /// The tools the model asks for, in its order.
+        tool_calls: Vec<ModelToolCall>,
+        /// Tokens and money.
+        usage: ModelUsage,
+        /// What the gateway gave as reason (`stop`, `length`, `tool_calls`, …).
+        finish_reason: Option<String>,
+    },
+}
+
+/// Why a model call failed. `Display` is safe to show to a client: no key, no prompt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The gateway could not be reached, or the connection broke before the reply began.
+    #[error("the model gateway could not be reached: {0}")]
+    Unreachable(String),
+    /// The gateway answered with an error status.
+    #[error("the model gateway answered {status}: {message}")]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What its body said, shortened.
+        message: String,
+    },
+    /// The conversation is too long for the model.
+    #[error("the conversation is too long for the model: {0}")]
+    ContextOverflow(String),
+    /// An error object came inside the stream.
+    #[error("the model gateway reported an error: {0}")]
+    InStream(String),
+    /// The stream ended before the reply did.
+    #[error("the model's reply was cut off")]
+    Truncated,
+    /// The reply is not what an OpenAI-compatible gateway sends.
+    #[error("the model gateway sent something unexpected: {0}")]
+    Malformed(String),
+    /// Nothing came for too long.
+    #[error("the model gateway was silent for {0} s")]
+    Idle(u64),
+    /// The whole call took too long.
+    #[error("the model call took longer than {0} s")]
+    TooLong(u64),
+}
+
+/// A stream of one call's events. Dropping it drops the request.
+pub type ModelStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
+
+/// Where replies come from.
+#[async_trait]
+pub trait ModelClient: Send + Sync + 'static {
+    /// Starts one call. Retries before the first byte happen inside; an error here or in the stream is final.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future or the stream drops the request.
+    async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
+
+    /// What the gateway says about its models, by id; empty when it says nothing.
+    async fn catalog(&self) -> Arc<BTreeMap<String, ModelInfo>> {
+        Arc::default()
+    }
+}
+
+/// What a gateway says about one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelInfo {
+    /// Ceiling of a reply, in tokens.
+    pub max_output_tokens: Option<u32>,
+    /// US dollars a token of the request.
+    pub input_cost_per_token: Option<f64>,
+    /// US dollars a token of the reply.
+    pub output_cost_per_token: Option<f64>,
+}
