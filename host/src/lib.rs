@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod http;
 pub mod ids;
 pub mod knowledge;
 pub mod model;
