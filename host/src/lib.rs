@@ -7,4 +7,5 @@ pub mod http;
 pub mod ids;
 pub mod knowledge;
 pub mod model;
+pub mod protocol;
 pub mod storage;

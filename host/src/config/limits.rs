@@ -77,6 +77,12 @@ pub struct Limits {
     pub plugin_shutdown: Duration,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
+    /// Documents in the knowledge base; a further one is refused. Default 100 000.
+    pub knowledge_documents: usize,
+    /// Text of one document; a longer one is refused. Default 4 MiB.
+    pub knowledge_document_bytes: usize,
+    /// Passages of one document; one that would have more is refused. Default 20 000.
+    pub knowledge_passages_per_document: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -121,6 +127,9 @@ impl Default for Limits {
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
             knowledge_hits: 3,
+            knowledge_documents: 100_000,
+            knowledge_document_bytes: 4 * MIB,
+            knowledge_passages_per_document: 20_000,
             shutdown: Duration::from_secs(30),
         }
     }
