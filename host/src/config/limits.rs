@@ -134,3 +134,112 @@ impl Default for Limits {
         }
     }
 }
+
+/// How a limit is written in `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitKind {
+    /// `"30s"`; counted in milliseconds.
+    Duration,
+    /// `"64KiB"`; counted in bytes.
+    Size,
+    /// A whole number, at least this.
+    Count(u64),
+}
+
+/// One limit as the configuration sees it: a name and a number.
+pub(super) struct LimitField {
+    /// The field's name.
+    pub(super) name: &'static str,
+    /// How it is written.
+    pub(super) kind: LimitKind,
+    /// Reads it.
+    pub(super) get: fn(&Limits) -> u64,
+    /// Writes it; the value fits the kind.
+    pub(super) set: fn(&mut Limits, u64),
+}
+
+macro_rules! duration {
+    ($name:ident) => {
+        LimitField {
+            name: stringify!($name),
+            kind: LimitKind::Duration,
+            get: |limits| u64::try_from(limits.$name.as_millis()).unwrap_or(u64::MAX),
+            set: |limits, millis| limits.$name = Duration::from_millis(millis),
+        }
+    };
+}
+
+macro_rules! number {
+    ($name:ident, $kind:expr) => {
+        LimitField {
+            name: stringify!($name),
+            kind: $kind,
+            get: |limits| limits.$name as u64,
+            set: |limits, value| limits.$name = value as _,
+        }
+    };
+}
+
+/// Every limit, in the order of the struct; a test compares the two lists.
+pub(super) const LIMIT_FIELDS: &[LimitField] = &[
+    number!(inbound_frame_bytes, LimitKind::Size),
+    number!(message_chars, LimitKind::Count(1)),
+    number!(outgoing_bytes, LimitKind::Size),
+    number!(outgoing_events, LimitKind::Count(1)),
+    number!(connections, LimitKind::Count(1)),
+    number!(sessions, LimitKind::Count(1)),
+    number!(conversations, LimitKind::Count(1)),
+    number!(messages_per_conversation, LimitKind::Count(1)),
+    duration!(session_idle),
+    number!(history_messages, LimitKind::Count(1)),
+    number!(turn_log_bytes, LimitKind::Size),
+    duration!(turn_log_retention),
+    duration!(keepalive),
+    duration!(confirmation),
+    duration!(confirmation_unattended),
+    duration!(model_connect),
+    duration!(model_idle),
+    duration!(model_total),
+    number!(model_retries, LimitKind::Count(0)),
+    duration!(model_retry_base),
+    duration!(model_retry_max),
+    number!(model_line_bytes, LimitKind::Size),
+    number!(model_reply_bytes, LimitKind::Size),
+    number!(tool_calls_per_reply, LimitKind::Count(1)),
+    duration!(tool_idle),
+    duration!(tool_absolute),
+    duration!(tool_grace_max),
+    number!(tool_output_bytes, LimitKind::Size),
+    duration!(tools_for),
+    number!(tools_per_turn, LimitKind::Count(0)),
+    duration!(plugin_create),
+    number!(plugin_file_bytes, LimitKind::Size),
+    number!(plugin_files, LimitKind::Count(0)),
+    duration!(plugin_shutdown),
+    number!(knowledge_hits, LimitKind::Count(0)),
+    duration!(shutdown),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_can_be_set() {
+        let printed = format!("{:#?}", Limits::default());
+        let fields = printed.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        let fields: Vec<&str> = fields.map(|(name, _)| name).collect();
+        let table: Vec<&str> = LIMIT_FIELDS.iter().map(|field| field.name).collect();
+        assert_eq!(fields, table);
+    }
+
+    #[test]
+    fn each_field_reads_what_it_wrote() {
+        for field in LIMIT_FIELDS {
+            let mut limits = Limits::default();
+            (field.set)(&mut limits, 12_345);
+            assert_eq!((field.get)(&limits), 12_345, "{}", field.name);
+            assert_ne!(limits, Limits::default(), "{}", field.name);
+        }
+    }
+}
