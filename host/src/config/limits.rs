@@ -75,6 +75,23 @@ pub struct Limits {
     pub plugin_files: usize,
     /// Time a plugin gets to stop. Default 5 s.
     pub plugin_shutdown: Duration,
+    /// How long a broken plugin file must be unchanged before it counts as broken and not as half copied. Default 1 s.
+    pub plugin_settle: Duration,
+    /// Bytes of one answer of a plugin (a tool's output, a service's reply); a larger one fails the call. Default
+    /// 16 MiB.
+    pub plugin_answer_bytes: usize,
+    /// Bytes of one tool's description and schema; a larger one is not offered. Default 256 KiB.
+    pub plugin_spec_bytes: usize,
+    /// Time a tool gets to say what a call with certain arguments can change; past it the call counts as
+    /// destructive. Default 250 ms.
+    pub plugin_effect: Duration,
+    /// Service requests and notices of one plugin that may wait at the same time; further ones are refused. Default
+    /// 64.
+    pub plugin_requests: usize,
+    /// Log lines of one plugin in one second; the rest are counted and dropped. Default 1000.
+    pub plugin_log_lines: u32,
+    /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
+    pub plugin_log_bytes: usize,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
     /// Documents in the knowledge base; a further one is refused. Default 100 000.
@@ -126,6 +143,13 @@ impl Default for Limits {
             plugin_file_bytes: 256 * MIB as u64,
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
+            plugin_settle: Duration::from_secs(1),
+            plugin_answer_bytes: 16 * MIB,
+            plugin_spec_bytes: 256 * KIB,
+            plugin_effect: Duration::from_millis(250),
+            plugin_requests: 64,
+            plugin_log_lines: 1000,
+            plugin_log_bytes: 8 * KIB,
             knowledge_hits: 3,
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,

@@ -136,6 +136,11 @@ impl PluginsConfig {
     pub fn settings(&self, id: &PluginId) -> PluginSettings {
         self.by_id.get(id).cloned().unwrap_or_default()
     }
+
+    /// Where the folder of private copies is made.
+    pub fn private_base(&self) -> PathBuf {
+        self.private_folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl From<PathBuf> for PluginsConfig {
