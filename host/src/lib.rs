@@ -6,4 +6,6 @@ pub mod config;
 pub mod ids;
 pub mod knowledge;
 pub mod model;
+pub mod outgoing;
+pub mod protocol;
 pub mod storage;
