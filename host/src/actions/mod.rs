@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use connection::Connection;
 
 use crate::{
-    auth::{AuthVerifier, LOCAL_ORG},
+    auth::AuthVerifier,
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
@@ -62,7 +62,7 @@ impl Services {
 
     /// The organisation that the caller acts for.
     pub(crate) fn org_of(&self, connection: &Connection) -> String {
-        connection.caller.org_id(LOCAL_ORG).to_owned()
+        connection.caller.org_id(&self.config().org_id).to_owned()
     }
 
     /// An event with the current time.

@@ -8,7 +8,7 @@ use super::{AuthError, AuthVerifier, Principal, Role};
 use crate::config::REFERENCE_ORG;
 
 /// The label of [`NoAuthVerifier`].
-pub(super) const MODE_NONE: &str = "none";
+pub(crate) const MODE_NONE: &str = "none";
 /// The label of [`LocalTokenVerifier`].
 pub(super) const MODE_LOCAL_TOKEN: &str = "local-token";
 

@@ -15,9 +15,9 @@ pub use shutdown::stop_requested;
 
 use crate::{
     actions::Services,
-    auth::{AuthVerifier, LOCAL_ORG, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
+    auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
     clock::{SharedClock, SystemClock},
-    config::{AuthMode, ConfigError, ServerConfig, StorageBackend},
+    config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError, Live},
     knowledge::{KnowledgeBase, KnowledgeError, demo_documents},
     model::{GatewayClient, ModelClient, OfflineModel},
@@ -57,9 +57,6 @@ pub enum StartError {
     /// A plugin folder cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
-    /// The storage is not one this server has.
-    #[error("storage `{0:?}` is not part of this server; expected memory")]
-    Storage(StorageBackend),
     /// The knowledge base could not be made.
     #[error(transparent)]
     Knowledge(#[from] KnowledgeError),
@@ -90,14 +87,12 @@ pub struct AppState {
 ///
 /// An unusable gateway address, a missing plugin folder, a storage this server does not have.
 pub fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
-    if config.storage != StorageBackend::Memory {
-        return Err(StartError::Storage(config.storage));
-    }
+    config.require_memory()?;
     guard_policy(&config, false).map_err(|error| StartError::Guard(error.to_string()))?;
     let clock: SharedClock = Arc::new(SystemClock);
     let knowledge = Arc::new(KnowledgeBase::new()?);
     if config.seed_kb {
-        for (id, outcome) in knowledge.ingest(demo_documents(LOCAL_ORG)) {
+        for (id, outcome) in knowledge.ingest(demo_documents(&config.org_id)) {
             if let Err(error) = outcome {
                 tracing::warn!(document = %id, %error, "a demo document could not be indexed");
             }
@@ -105,8 +100,8 @@ pub fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     }
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone())?;
     let auth: Arc<dyn AuthVerifier> = match &config.auth {
-        AuthMode::None => Arc::new(NoAuthVerifier::in_org(LOCAL_ORG)),
-        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(LOCAL_ORG)),
+        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
+        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
     };
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),

@@ -17,6 +17,17 @@ pub struct HookedCall<'a> {
     pub session_id: &'a str,
 }
 
+impl<'a> HookedCall<'a> {
+    pub(crate) fn new(
+        tool: &'a str,
+        arguments: &'a Value,
+        conversation_id: &'a str,
+        session_id: &'a str,
+    ) -> Self {
+        Self { tool, arguments, conversation_id, session_id }
+    }
+}
+
 /// Looks at every tool call of every turn, before and after it runs.
 ///
 /// Hooks run in the order they were given, before a human is asked; the first refusal counts.

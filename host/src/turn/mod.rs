@@ -13,7 +13,9 @@
 
 mod attendance;
 mod citations;
+mod confirmation;
 mod history;
+mod hooks;
 mod log;
 mod park;
 mod prompt;
@@ -24,9 +26,14 @@ mod skills;
 mod title;
 mod tool_calls;
 mod transcript;
+mod turn_tools;
 
 pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub(crate) use log::Subscriber;
 pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
+pub use hooks::{HookedCall, ToolHook};
 pub use run::KnowledgeChatRuntime;
 pub(crate) use run::TurnRequest;
+pub(crate) use skills::SkillFolders;
+pub use skills::{Skill, SkillResolver};
+pub(crate) use turn_tools::TurnTools;

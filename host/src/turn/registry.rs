@@ -49,6 +49,13 @@ pub(crate) struct TurnIds {
     pub(crate) request: RequestId,
 }
 
+impl TurnIds {
+    /// Conversation and session as text.
+    pub(crate) fn texts(&self) -> (String, String) {
+        (self.conversation.to_string(), self.session.to_string())
+    }
+}
+
 /// A running turn as everybody else sees it: through this, cancel and the answers of humans reach it.
 pub(crate) struct RunningTurn {
     /// Who it is.

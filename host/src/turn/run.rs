@@ -13,7 +13,9 @@ use super::{
     citations, history, prompt,
     registry::{RunningTurn, TurnGuard},
     reply::TrailerFilter,
-    skills::Skill,
+    hooks::ToolHook,
+    skills::{Skill, SkillResolver},
+    turn_tools::TurnTools,
     tool_calls::ToolPhase,
     transcript::{ModelReply, Transcript},
 };
@@ -29,7 +31,7 @@ use crate::{
         Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage, StorageError,
         StoredImage, TurnErrorMark,
     },
-    tools::{ToolSet, ToolSources},
+    tools::{HitSink, ToolSet},
 };
 
 /// What a turn is about: one accepted user message.
@@ -77,7 +79,9 @@ pub struct KnowledgeChatRuntime {
     pub(crate) knowledge: Arc<KnowledgeBase>,
     /// `None` without a gateway key: no turn can start then.
     pub(crate) model: Option<Arc<dyn ModelClient>>,
-    pub(crate) tools: ToolSources,
+    pub(crate) tools: TurnTools,
+    pub(crate) hooks: Vec<Arc<dyn ToolHook>>,
+    pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) attendance: Attendance,
 }
 
@@ -107,28 +111,28 @@ impl KnowledgeChatRuntime {
     async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
-        let context = self.provider_context(turn, request);
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context)).await?;
+        let context = Arc::new(self.provider_context(turn, request));
+        let cited = HitSink::default();
+        let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
         let hits = self.retrieve(request);
+        cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, request, &tools, &context, hits);
+        let mut phase = ToolPhase::new(self, turn, &tools, &context);
 
         for iteration in 1..=self.config.max_iterations {
-            let is_last = iteration == self.config.max_iterations;
+            let is_last = iteration == self.config.max_iterations || phase.is_stuck();
             let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
             let calls = transcript.push_reply(reply);
             if calls.is_empty() || is_last {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
-            if phase.is_stuck() {
-                break;
-            }
         }
         Ok(Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
             usage: Some(transcript.usage()),
-            citations: citations::from_hits(&phase.into_hits()),
+            citations: citations::from_hits(&cited.take()),
             directive: context.directive_sink.take(),
             ..Answer::text(MessageId(self.clock.new_id()), transcript.reply_text())
         })
