@@ -408,7 +408,7 @@ impl Target {
     /// The number that a project file may not raise; 0 for what is not a number.
     pub(super) fn tightness(&self, config: &ServerConfig) -> u64 {
         match self {
-            Target::Limit(limit) => (limit.get)(&config.limits),
+            Target::Limit(limit) => limit.get(&config.limits),
             target => target.show(config).as_u64().unwrap_or(0),
         }
     }
@@ -422,7 +422,7 @@ impl Target {
                     LimitKind::Size => given.size()?,
                     LimitKind::Count(min) => given.whole(min, u32::MAX.into())?,
                 };
-                (limit.set)(&mut draft.config.limits, value);
+                limit.set(&mut draft.config.limits, value);
                 Ok(())
             }
             Target::Plugin(id, key) => key.set(draft.config.plugins.by_id.entry(id.clone()).or_default(), given),
@@ -434,7 +434,7 @@ impl Target {
         match self {
             Target::Setting(setting) => (setting.show)(config),
             Target::Limit(limit) => {
-                let value = (limit.get)(&config.limits);
+                let value = limit.get(&config.limits);
                 match limit.kind {
                     LimitKind::Duration => json!(duration_text(std::time::Duration::from_millis(value))),
                     LimitKind::Size => json!(size_text(value)),

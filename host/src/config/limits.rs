@@ -1,9 +1,12 @@
 //! Every limit of the server, with its default. What happens at each is said at the field.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-/// All limits. Durations are wall-clock time, sizes are bytes unless the name says otherwise.
-#[derive(Clone, Debug, PartialEq)]
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// All limits. Durations are wall-clock time; what ends in `_bytes` is a size, everything else a count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
     /// Largest inbound frame; a larger one closes the connection with 1009. Default 1 MiB.
@@ -171,99 +174,87 @@ pub(super) enum LimitKind {
 }
 
 /// One limit as the configuration sees it: a name and a number.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct LimitField {
     /// The field's name.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// How it is written.
     pub(super) kind: LimitKind,
-    /// Reads it.
-    pub(super) get: fn(&Limits) -> u64,
-    /// Writes it; the value fits the kind.
-    pub(super) set: fn(&mut Limits, u64),
 }
 
-macro_rules! duration {
-    ($name:ident) => {
-        LimitField {
-            name: stringify!($name),
-            kind: LimitKind::Duration,
-            get: |limits| u64::try_from(limits.$name.as_millis()).unwrap_or(u64::MAX),
-            set: |limits, millis| limits.$name = Duration::from_millis(millis),
-        }
+/// Every limit. The struct itself is the list: a field that is added to it can be configured at once.
+pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
+    let kind = |name: &str, value: &Value| match value {
+        Value::Object(_) => LimitKind::Duration,
+        _ if name.ends_with("_bytes") => LimitKind::Size,
+        _ if MAY_BE_ZERO.contains(&name) => LimitKind::Count(0),
+        _ => LimitKind::Count(1),
     };
-}
+    let fields = as_map(&Limits::default());
+    fields.into_iter().map(|(name, value)| LimitField { kind: kind(&name, &value), name }).collect()
+});
 
-macro_rules! number {
-    ($name:ident, $kind:expr) => {
-        LimitField {
-            name: stringify!($name),
-            kind: $kind,
-            get: |limits| limits.$name as u64,
-            set: |limits, value| limits.$name = value as _,
+/// Counts of things that a server can do without.
+const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+
+impl LimitField {
+    /// The limit's number: milliseconds, bytes or a count.
+    pub(super) fn get(&self, limits: &Limits) -> u64 {
+        let value = as_map(limits).remove(&self.name).unwrap_or_default();
+        match value {
+            Value::Object(_) => {
+                let duration: Duration = serde_json::from_value(value).expect("a duration reads back");
+                u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+            }
+            number => number.as_u64().expect("a limit is a duration or a whole number"),
         }
-    };
+    }
+
+    /// Sets the limit to a number that fits its kind.
+    pub(super) fn set(&self, limits: &mut Limits, number: u64) {
+        let value = match self.kind {
+            LimitKind::Duration => json!(Duration::from_millis(number)),
+            LimitKind::Size | LimitKind::Count(_) => json!(number),
+        };
+        let mut map = as_map(limits);
+        map.insert(self.name.clone(), value);
+        *limits = serde_json::from_value(Value::Object(map)).expect("the number fits its kind");
+    }
 }
 
-/// Every limit, in the order of the struct; a test compares the two lists.
-pub(super) const LIMIT_FIELDS: &[LimitField] = &[
-    number!(inbound_frame_bytes, LimitKind::Size),
-    number!(message_chars, LimitKind::Count(1)),
-    number!(outgoing_bytes, LimitKind::Size),
-    number!(outgoing_events, LimitKind::Count(1)),
-    number!(connections, LimitKind::Count(1)),
-    number!(sessions, LimitKind::Count(1)),
-    number!(conversations, LimitKind::Count(1)),
-    number!(messages_per_conversation, LimitKind::Count(1)),
-    duration!(session_idle),
-    number!(history_messages, LimitKind::Count(1)),
-    number!(turn_log_bytes, LimitKind::Size),
-    duration!(turn_log_retention),
-    duration!(keepalive),
-    duration!(confirmation),
-    duration!(confirmation_unattended),
-    duration!(model_connect),
-    duration!(model_idle),
-    duration!(model_total),
-    number!(model_retries, LimitKind::Count(0)),
-    duration!(model_retry_base),
-    duration!(model_retry_max),
-    number!(model_line_bytes, LimitKind::Size),
-    number!(model_reply_bytes, LimitKind::Size),
-    number!(tool_calls_per_reply, LimitKind::Count(1)),
-    duration!(tool_idle),
-    duration!(tool_absolute),
-    duration!(tool_grace_max),
-    number!(tool_output_bytes, LimitKind::Size),
-    duration!(tools_for),
-    number!(tools_per_turn, LimitKind::Count(0)),
-    duration!(plugin_create),
-    number!(plugin_file_bytes, LimitKind::Size),
-    number!(plugin_files, LimitKind::Count(0)),
-    duration!(plugin_shutdown),
-    number!(knowledge_hits, LimitKind::Count(0)),
-    duration!(shutdown),
-];
+fn as_map(limits: &Limits) -> Map<String, Value> {
+    match json!(limits) {
+        Value::Object(map) => map,
+        other => unreachable!("a struct is written as an object, not as {other}"),
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_limit_can_be_set() {
-        let printed = format!("{:#?}", Limits::default());
-        let fields = printed.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        let fields: Vec<&str> = fields.map(|(name, _)| name).collect();
-        let table: Vec<&str> = LIMIT_FIELDS.iter().map(|field| field.name).collect();
-        assert_eq!(fields, table);
+    fn field(name: &str) -> &'static LimitField {
+        LIMIT_FIELDS.iter().find(|field| field.name == name).expect("the limit exists")
     }
 
     #[test]
-    fn each_field_reads_what_it_wrote() {
-        for field in LIMIT_FIELDS {
+    fn every_limit_reads_what_was_written_and_nothing_else_changes() {
+        for field in LIMIT_FIELDS.iter() {
             let mut limits = Limits::default();
-            (field.set)(&mut limits, 12_345);
-            assert_eq!((field.get)(&limits), 12_345, "{}", field.name);
-            assert_ne!(limits, Limits::default(), "{}", field.name);
+            field.set(&mut limits, 12_345);
+            assert_eq!(field.get(&limits), 12_345, "{}", field.name);
+            let others = LIMIT_FIELDS.iter().filter(|other| other.name != field.name);
+            for other in others {
+                assert_eq!(other.get(&limits), other.get(&Limits::default()), "{}", other.name);
+            }
         }
+    }
+
+    #[test]
+    fn the_kind_follows_from_type_and_name() {
+        assert_eq!(field("tool_idle").kind, LimitKind::Duration);
+        assert_eq!(field("plugin_file_bytes").kind, LimitKind::Size);
+        assert_eq!(field("connections").kind, LimitKind::Count(1));
+        assert!(MAY_BE_ZERO.iter().all(|name| field(name).kind == LimitKind::Count(0)));
     }
 }
