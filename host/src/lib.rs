@@ -37,7 +37,7 @@ mod turn;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;
-pub use turn::{KnowledgeChatRuntime, Skill, SkillResolver};
+pub use turn::{HookedCall, KnowledgeChatRuntime, Skill, SkillResolver, ToolHook};
 
 /// The local flavor: everything in memory, loopback only, in one process.
 pub mod local {

@@ -21,7 +21,7 @@ pub(super) async fn run(
     let message = message.validate(services.config().limits.message_chars)?;
     let skill = match &message.skill {
         None => None,
-        Some(name) => Some(services.runtime.skill(name).await.ok_or_else(|| unknown_skill(name))?),
+        Some(name) => Some(services.runtime.skills.resolve(name).await.ok_or_else(|| unknown_skill(name))?),
     };
     let session = visible::session(services, connection, message.session_id).await?;
     if services.turns.of_conversation(session.conversation_id).is_some() {

@@ -12,6 +12,7 @@ use crate::{
     auth::{AuthVerifier, MODE_NONE},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
+    turn::{SkillResolver, ToolHook},
 };
 
 /// Where the local flavor listens unless told otherwise.
@@ -50,6 +51,8 @@ pub struct LocalServerBuilder {
     config: Option<ServerConfig>,
     auth: Option<Arc<dyn AuthVerifier>>,
     tools: Option<Arc<dyn ToolProvider>>,
+    hooks: Vec<Arc<dyn ToolHook>>,
+    skills: Option<Arc<dyn SkillResolver>>,
     plugins: Option<PluginsConfig>,
     persona: Option<String>,
     strict_auth: Option<bool>,
@@ -65,6 +68,8 @@ impl Default for LocalServerBuilder {
             config: None,
             auth: None,
             tools: None,
+            hooks: Vec::new(),
+            skills: None,
             plugins: None,
             persona: None,
             strict_auth: None,
@@ -102,6 +107,18 @@ impl LocalServerBuilder {
     /// Tools of the embedding program, asked for once per turn. One that has the name of a built-in replaces it.
     pub fn tools(mut self, provider: Arc<dyn ToolProvider>) -> Self {
         self.tools = Some(provider);
+        self
+    }
+
+    /// Called around every tool call, in this order. Default: none.
+    pub fn tool_hooks(mut self, hooks: Vec<Arc<dyn ToolHook>>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Finds the skills that messages name. Default: the configured folders.
+    pub fn skill_resolver(mut self, skills: Arc<dyn SkillResolver>) -> Self {
+        self.skills = Some(skills);
         self
     }
 
@@ -144,6 +161,7 @@ impl LocalServerBuilder {
     pub async fn spawn(self) -> Result<LocalServer, StartError> {
         let auth = self.auth.clone();
         let tools = self.tools.clone();
+        let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
         let checks_tokens = match &auth {
@@ -157,13 +175,17 @@ impl LocalServerBuilder {
         // The guard compares `Host` with the address that is really bound.
         config.port = addr.port();
 
-        let mut state = build_state(config)?;
+        let mut state = build_state(config).await?;
         if let Some(auth) = auth {
             state = state.with_auth(auth);
         }
         if let Some(tools) = tools {
             state = state.with_tools(tools);
         }
+        if let Some(skills) = skills {
+            state = state.with_skill_resolver(skills);
+        }
+        state = state.with_tool_hooks(hooks);
         let stop = CancellationToken::new();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
         Ok(LocalServer { addr, stop, task: Some(task) })

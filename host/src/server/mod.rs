@@ -19,12 +19,11 @@ use crate::{
     clock::{SharedClock, SystemClock},
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError, Live},
-    knowledge::{KnowledgeBase, KnowledgeError, demo_documents},
+    knowledge::{KnowledgeBase, demo_documents},
     model::{GatewayClient, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
     storage::{InMemoryStorageAdapter, SharedStorage},
-    tools::ToolSources,
-    turn::KnowledgeChatRuntime,
+    turn::{KnowledgeChatRuntime, SkillFolders, SkillResolver, ToolHook, TurnTools},
 };
 
 /// Why a server could not start, or why it ended.
@@ -57,9 +56,6 @@ pub enum StartError {
     /// A plugin folder cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
-    /// The knowledge base could not be made.
-    #[error(transparent)]
-    Knowledge(#[from] KnowledgeError),
     /// The model gateway cannot be used as configured.
     #[error("the model gateway cannot be used: {0}")]
     Gateway(#[from] crate::model::ModelError),
@@ -79,6 +75,8 @@ pub struct AppState {
     plugins: Arc<Plugins>,
     auth: Arc<dyn AuthVerifier>,
     tools: Option<Arc<dyn ToolProvider>>,
+    hooks: Vec<Arc<dyn ToolHook>>,
+    skills: Arc<dyn SkillResolver>,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -86,23 +84,24 @@ pub struct AppState {
 /// # Errors
 ///
 /// An unusable gateway address, a missing plugin folder, a storage this server does not have.
-pub fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
+pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     config.require_memory()?;
     guard_policy(&config, false).map_err(|error| StartError::Guard(error.to_string()))?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let knowledge = Arc::new(KnowledgeBase::new()?);
+    let knowledge = Arc::new(KnowledgeBase::new(&config.limits));
     if config.seed_kb {
-        for (id, outcome) in knowledge.ingest(demo_documents(&config.org_id)) {
+        for (id, outcome) in knowledge.ingest(demo_documents(&config.org_id)).await {
             if let Err(error) = outcome {
                 tracing::warn!(document = %id, %error, "a demo document could not be indexed");
             }
         }
     }
-    let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone())?;
+    let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
     let auth: Arc<dyn AuthVerifier> = match &config.auth {
         AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
         AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
     };
+    let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config)?,
@@ -112,6 +111,8 @@ pub fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         plugins,
         auth,
         tools: None,
+        hooks: Vec::new(),
+        skills,
     })
 }
 
@@ -133,6 +134,20 @@ impl AppState {
         self
     }
 
+    /// Calls these around every tool call, in this order.
+    #[must_use]
+    pub fn with_tool_hooks(mut self, hooks: Vec<Arc<dyn ToolHook>>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Finds skills here instead of in the configured folders.
+    #[must_use]
+    pub fn with_skill_resolver(mut self, skills: Arc<dyn SkillResolver>) -> Self {
+        self.skills = skills;
+        self
+    }
+
     /// Offers the tools of this provider in every turn.
     #[must_use]
     pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
@@ -142,7 +157,9 @@ impl AppState {
 
     fn go_live(self, stop: CancellationToken) -> Arc<Live> {
         let runtime = KnowledgeChatRuntime {
-            tools: ToolSources::new(self.tools, self.plugins.clone(), self.knowledge.clone(), &self.config),
+            tools: TurnTools::new(self.config.clone(), self.clock.clone(), self.tools, self.plugins.clone()),
+            hooks: self.hooks,
+            skills: self.skills,
             config: self.config.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
