@@ -7,3 +7,4 @@ pub mod ids;
 pub mod knowledge;
 pub mod model;
 pub mod storage;
+pub(crate) mod tools;
