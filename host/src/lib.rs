@@ -6,4 +6,5 @@ pub mod config;
 pub mod ids;
 pub mod knowledge;
 pub mod model;
+pub mod plugins;
 pub mod storage;
