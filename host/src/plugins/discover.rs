@@ -82,11 +82,15 @@ pub(super) fn tampering_risk(metadata: &Metadata, owner: Option<u32>) -> Option<
         use std::os::unix::fs::MetadataExt;
         if metadata.mode() & 0o002 != 0 {
             let mode = metadata.mode() & 0o7777;
-            return Some(format!("every user may change it (mode {mode:04o}, expected no write for others); run chmod o-w on it"));
+            return Some(format!(
+                "every user may change it (mode {mode:04o}, expected no write for others); run chmod o-w on it"
+            ));
         }
         if owner == Some(0) && metadata.uid() != 0 {
             let uid = metadata.uid();
-            return Some(format!("it belongs to user {uid} while the server runs as root, which loads only root's files; run chown root on it or run the server as that user"));
+            return Some(format!(
+                "it belongs to user {uid} while the server runs as root, which loads only root's files; run chown root on it or run the server as that user"
+            ));
         }
     }
     #[cfg(not(unix))]
@@ -145,10 +149,8 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     fn folder(&mut self, files_max: usize) -> Result<(), FolderError> {
-        let entries = sorted_entries(self.root).map_err(|error| FolderError::Unreadable {
-            folder: self.root.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let entries = sorted_entries(self.root)
+            .map_err(|error| FolderError::Unreadable { folder: self.root.to_owned(), reason: error.to_string() })?;
         let mut taken = 0;
         for path in entries.into_iter().filter(|path| is_considered(path)) {
             if taken == files_max {
@@ -221,10 +223,13 @@ impl Scan<'_> {
 
     fn read_folder_file(&self, path: &Path) -> Result<FolderFile, String> {
         let real = self.resolve(path)?;
-        let metadata = fs::metadata(&real).map_err(|error| format!("its {FOLDER_FILE} cannot be looked at: {error}"))?;
+        let metadata =
+            fs::metadata(&real).map_err(|error| format!("its {FOLDER_FILE} cannot be looked at: {error}"))?;
         self.check_file(&metadata).map_err(|reason| format!("its {FOLDER_FILE}: {reason}"))?;
         if metadata.len() > FOLDER_FILE_BYTES {
-            return Err(format!("its {FOLDER_FILE} is larger than {FOLDER_FILE_BYTES} bytes; it needs at most one line"));
+            return Err(format!(
+                "its {FOLDER_FILE} is larger than {FOLDER_FILE_BYTES} bytes; it needs at most one line"
+            ));
         }
         let text = fs::read_to_string(&real).map_err(|error| format!("its {FOLDER_FILE} cannot be read: {error}"))?;
         toml::from_str(&text).map_err(|error| {
@@ -254,7 +259,8 @@ impl Scan<'_> {
 }
 
 fn sorted_entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut paths =
+        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
 }

@@ -5,9 +5,10 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use jackfield_plugin_abi::manifest as place;
 use object::{
     Architecture, Endianness, Object, ObjectKind, ObjectSection, ObjectSegment,
     read::elf::{ElfFile, FileHeader, ProgramHeader},
@@ -115,7 +116,9 @@ pub enum ManifestError {
     #[error("it is not safe to load: {0}")]
     Unsafe(String),
     /// It is larger than the limit.
-    #[error("it has {found} bytes, the limit plugin_file_bytes is {max}; strip it (`strip = true` in the release profile) or raise the limit")]
+    #[error(
+        "it has {found} bytes, the limit plugin_file_bytes is {max}; strip it (`strip = true` in the release profile) or raise the limit"
+    )]
     TooLarge {
         /// Its size.
         found: u64,
@@ -123,7 +126,9 @@ pub enum ManifestError {
         max: u64,
     },
     /// The headers are not those of a library.
-    #[error("it is not a dynamic library that this host understands ({0}); put the built library here, whole and not compressed")]
+    #[error(
+        "it is not a dynamic library that this host understands ({0}); put the built library here, whole and not compressed"
+    )]
     NotALibrary(String),
     /// The headers point past the end.
     #[error("it is cut off: {part} ends at byte {end} and the file at {len}; copy the file again")]
@@ -136,7 +141,9 @@ pub enum ManifestError {
         len: u64,
     },
     /// It is a library, but not a plugin.
-    #[error("it is a library without a plugin manifest (section {section}); build it as a cdylib that calls export_plugin!")]
+    #[error(
+        "it is a library without a plugin manifest (section {section}); build it as a cdylib that calls export_plugin!"
+    )]
     NoManifest {
         /// The section that was looked for.
         section: &'static str,
@@ -219,8 +226,6 @@ impl Serialize for GlibcVersion {
     }
 }
 
-/// A manifest is a page of text; more than this is damage.
-const MANIFEST_BYTES_MAX: usize = 1024 * 1024;
 /// A library asks for a few dozen symbol versions; more than this is damage made to keep us busy.
 const SYMBOL_VERSIONS_MAX: usize = 65_536;
 
@@ -252,10 +257,11 @@ fn parse(bytes: &[u8]) -> Result<(Binary, Manifest), ManifestError> {
     if file.kind() != ObjectKind::Dynamic {
         return Err(ManifestError::NotALibrary(format!("its kind is {:?}, expected Dynamic", file.kind())));
     }
-    let binary = Binary { format: format_name(&file)?, machine: machine_name(&file), glibc: glibc_needed(&file)? };
+    let (format, section) = format_and_section(&file)?;
     check_bounds(&file, bytes.len() as u64)?;
-    let manifest = manifest_json(section(&file)?)?;
-    let manifest = serde_json::from_slice(manifest).map_err(|error| ManifestError::Damaged(error.to_string()))?;
+    let binary = Binary { format, machine: machine_name(&file), glibc: glibc_needed(&file)? };
+    let text = manifest_text(&file, section)?;
+    let manifest = serde_json::from_str(text).map_err(|error| ManifestError::Damaged(error.to_string()))?;
     Ok((binary, manifest))
 }
 
@@ -263,11 +269,12 @@ fn not_a_library(error: object::Error) -> ManifestError {
     ManifestError::NotALibrary(error.to_string())
 }
 
-fn format_name(file: &object::File<'_>) -> Result<&'static str, ManifestError> {
+/// The format's name, and where files of this format keep the manifest.
+fn format_and_section(file: &object::File<'_>) -> Result<(&'static str, &'static str), ManifestError> {
     match file {
-        object::File::Elf32(_) | object::File::Elf64(_) => Ok("elf"),
-        object::File::MachO32(_) | object::File::MachO64(_) => Ok("mach-o"),
-        object::File::Pe32(_) | object::File::Pe64(_) => Ok("pe"),
+        object::File::Elf32(_) | object::File::Elf64(_) => Ok(("elf", place::SECTION_ELF)),
+        object::File::MachO32(_) | object::File::MachO64(_) => Ok(("mach-o", place::SECTION_MACHO)),
+        object::File::Pe32(_) | object::File::Pe64(_) => Ok(("pe", place::SECTION_PE)),
         _ => Err(ManifestError::NotALibrary(format!("its format is {:?}", file.format()))),
     }
 }
@@ -351,32 +358,173 @@ fn newest_glibc<'data, Elf: FileHeader<Endian = Endianness>>(
     Ok(newest)
 }
 
-/// The bytes of the manifest's section, of which there must be exactly one.
-fn section<'data>(file: &object::File<'data>) -> Result<&'data [u8], ManifestError> {
-    let name = SECTION;
-    let mut found = file.sections().filter(|section| section.name_bytes() == Ok(name.as_bytes()));
-    let Some(section) = found.next() else { return Err(ManifestError::NoManifest { section: SECTION }) };
+/// The text of the manifest's section, of which there must be exactly one.
+fn manifest_text<'data>(file: &object::File<'data>, section: &'static str) -> Result<&'data str, ManifestError> {
+    let mut found = file.sections().filter(|candidate| candidate.name_bytes() == Ok(section.as_bytes()));
+    let Some(only) = found.next() else { return Err(ManifestError::NoManifest { section }) };
     if found.next().is_some() {
-        return Err(ManifestError::Damaged(format!("there are two sections {name}, expected one")));
+        return Err(ManifestError::Damaged(format!("there are two sections {section}, expected one")));
     }
-    section.data().map_err(|error| ManifestError::Damaged(error.to_string()))
+    let bytes = only.data().map_err(|error| ManifestError::Damaged(error.to_string()))?;
+    place::text(bytes).map_err(|error| ManifestError::Damaged(error.to_string()))
 }
 
-/// Magic, length, JSON; whatever follows is padding.
-fn manifest_json(section: &[u8]) -> Result<&[u8], ManifestError> {
-    let damaged = |text: String| Err(ManifestError::Damaged(text));
-    let Some(rest) = section.strip_prefix(MAGIC.as_slice()) else {
-        return damaged(format!("it does not begin with {:?}", String::from_utf8_lossy(&MAGIC)));
-    };
-    let Some((length, rest)) = rest.split_first_chunk::<4>() else {
-        return damaged("its length is missing".to_owned());
-    };
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > MANIFEST_BYTES_MAX {
-        return damaged(format!("it says to be {length} bytes long, more than {MANIFEST_BYTES_MAX}"));
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const JSON: &str = r#"{"id":"clock","version":"0.2.0","abi":"1.0.0","panic":"unwind","newer":{"than":"us"}}"#;
+
+    /// A library with nothing in it but a manifest and a demand for glibc 2.34, as bytes.
+    fn library(manifest: &[u8]) -> Vec<u8> {
+        let strings = b"\0libc.so.6\0GLIBC_2.2.5\0GLIBC_2.34\0OTHER_9\0";
+        let at = |name: &[u8]| {
+            u32::try_from(strings.windows(name.len()).position(|window| window == name).unwrap()).unwrap()
+        };
+        let versions = [b"GLIBC_2.2.5".as_slice(), b"GLIBC_2.34", b"OTHER_9"];
+        let mut needs = Vec::new();
+        needs.extend([1_u16, versions.len() as u16].map(u16::to_le_bytes).concat());
+        needs.extend([at(b"libc.so.6"), 16, 0].map(u32::to_le_bytes).concat());
+        for (index, version) in versions.iter().enumerate() {
+            let next = if index + 1 == versions.len() { 0 } else { 16 };
+            needs.extend([0, 0, at(version), next].map(u32::to_le_bytes).concat());
+        }
+
+        let names = b"\0.jackfield\0.gnu.version_r\0.dynstr\0.shstrtab\0";
+        let parts: [(&str, u32, &[u8], u32, u32); 4] = [
+            (".jackfield", 1, manifest, 0, 0),
+            (".gnu.version_r", 0x6fff_fffe, &needs, 3, 1),
+            (".dynstr", 3, strings, 0, 0),
+            (".shstrtab", 3, names, 0, 0),
+        ];
+        let mut file = vec![0; 64];
+        let mut headers = vec![0; 64];
+        for (name, kind, bytes, link, info) in parts {
+            let name = names.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+            headers.extend([u32::try_from(name).unwrap(), kind].map(u32::to_le_bytes).concat());
+            headers.extend([0, 0, file.len() as u64, bytes.len() as u64].map(u64::to_le_bytes).concat());
+            headers.extend([link, info].map(u32::to_le_bytes).concat());
+            headers.extend([1_u64, 0].map(u64::to_le_bytes).concat());
+            file.extend(bytes);
+        }
+        let sections_at = file.len() as u64;
+        file.extend(headers);
+        file[..16].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
+        file[16..24].copy_from_slice(&[3, 0, 62, 0, 1, 0, 0, 0]);
+        file[40..48].copy_from_slice(&sections_at.to_le_bytes());
+        file[52..64].copy_from_slice(&[64, 0, 56, 0, 0, 0, 64, 0, 5, 0, 4, 0]);
+        file
     }
-    match rest.get(..length) {
-        Some(json) => Ok(json),
-        None => damaged(format!("it says to be {length} bytes long and {} are there", rest.len())),
+
+    fn section(text: &str) -> Vec<u8> {
+        [place::MAGIC.as_slice(), &u32::try_from(text.len()).unwrap().to_le_bytes(), text.as_bytes(), &[0; 9]].concat()
+    }
+
+    #[test]
+    fn headers_and_manifest_are_read() {
+        let (binary, manifest) = parse(&library(&section(JSON))).unwrap();
+        assert_eq!(binary, Binary { format: "elf", machine: "x86_64".to_owned(), glibc: GlibcVersion::parse("2.34") });
+        assert_eq!((manifest.id.as_str(), manifest.version.as_str()), ("clock", "0.2.0"));
+        assert_eq!(manifest.panic.as_deref(), Some("unwind"));
+    }
+
+    #[test]
+    fn what_is_no_plugin_is_said_to_be_none() {
+        let said = |bytes: &[u8]| parse(bytes).unwrap_err().to_string();
+        assert!(said(b"").contains("the file is empty"));
+        assert!(said(b"#!/bin/sh\n").contains("not a dynamic library"));
+        assert!(said(&library(b"")).contains("at least"));
+        assert!(said(&library(b"JACKFLD9\0\0\0\0")).contains("JACKFLD9"));
+        assert!(said(&library(&section("{}"))).contains("missing field `id`"));
+        assert!(said(&library(&section("[[["))).contains("damaged"));
+        let mut huge = section(JSON);
+        huge[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(said(&library(&huge)).contains("4294967295 bytes"));
+    }
+
+    #[test]
+    fn a_library_without_or_with_two_manifests_is_refused() {
+        let mut bytes = library(&section(JSON));
+        let at = bytes.windows(11).position(|window| window == b"\0.jackfield").unwrap();
+        bytes[at + 2] = b'J';
+        assert_eq!(parse(&bytes).unwrap_err(), ManifestError::NoManifest { section: ".jackfield" });
+
+        let mut bytes = library(&section(JSON));
+        let headers = bytes.len() - 5 * 64;
+        bytes.copy_within(headers + 64..headers + 68, headers + 128);
+        assert!(parse(&bytes).unwrap_err().to_string().contains("two sections"));
+    }
+
+    #[test]
+    fn every_cut_of_a_library_is_an_error() {
+        let bytes = library(&section(JSON));
+        for end in 0..bytes.len() {
+            assert!(parse(&bytes[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_segment_past_the_end_is_a_cut_off_file() {
+        let mut bytes = library(&section(JSON));
+        let at = bytes.len() as u64;
+        let mut segment = [1_u32, 5].map(u32::to_le_bytes).concat();
+        segment.extend([0_u64, 0, 0, 1 << 40, 1 << 40, 0x1000].map(u64::to_le_bytes).concat());
+        bytes.extend(segment);
+        bytes[32..40].copy_from_slice(&at.to_le_bytes());
+        bytes[56..58].copy_from_slice(&[1, 0]);
+        assert!(matches!(parse(&bytes).unwrap_err(), ManifestError::Truncated { .. }));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_pipes_and_large_files_are_not_read() {
+        let folder = std::env::temp_dir().join(format!("jackfield-manifest-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, link) = (folder.join("file"), folder.join("link"));
+        std::fs::write(&file, b"12345").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let limits = Limits { plugin_file_bytes: 5, ..Limits::default() };
+        assert_eq!(PluginBytes::read(&file, None, &limits).unwrap().bytes, b"12345");
+        assert_eq!(PluginBytes::read(&link, None, &limits).unwrap_err(), ManifestError::NotAFile("a link"));
+        assert_eq!(PluginBytes::read(&folder, None, &limits).unwrap_err(), ManifestError::NotAFile("a folder"));
+        let limits = Limits { plugin_file_bytes: 4, ..limits };
+        let error = PluginBytes::read(&file, None, &limits).unwrap_err();
+        assert_eq!(error, ManifestError::TooLarge { found: 5, max: 4 });
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn changed_bytes_never_panic(
+            changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..24),
+        ) {
+            let mut bytes = library(&section(JSON));
+            for (index, byte) in changes {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn changed_numbers_in_the_headers_never_panic(
+            changes in proptest::collection::vec((0_usize..40, prop_oneof![any::<u64>(), 0_u64..2048]), 1..6),
+        ) {
+            let mut bytes = library(&section(JSON));
+            let headers = bytes.len() - 5 * 64;
+            for (word, number) in changes {
+                let at = headers + word * 8;
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            let _ = parse(&bytes);
+        }
     }
 }

@@ -31,10 +31,14 @@ pub enum Refusal {
         expected: String,
     },
     /// An id that cannot stand in configuration and file names.
-    #[error("its id {0:?} is not valid, expected 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit; change `id` in its export_plugin!")]
+    #[error(
+        "its id {0:?} is not valid, expected 1 to 64 of a-z, 0-9, _ and -, beginning with a letter or digit; change `id` in its export_plugin!"
+    )]
     Id(String),
     /// A version text that says nothing.
-    #[error("its abi version {0:?} is not understood, expected numbers like 1.0.0; build it again with a current plugin-api")]
+    #[error(
+        "its abi version {0:?} is not understood, expected numbers like 1.0.0; build it again with a current plugin-api"
+    )]
     AbiText(String),
     /// An interface this host does not speak.
     #[error("it speaks plugin abi {found}, this host speaks {major}.{minor} and takes any {major}.x; {remedy}")]
@@ -49,13 +53,19 @@ pub enum Refusal {
         remedy: &'static str,
     },
     /// A panic would end the server.
-    #[error("it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again")]
+    #[error(
+        "it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again"
+    )]
     Panic(String),
     /// A compiler known to build broken vtables.
-    #[error("it is built with rustc {0}, which builds broken vtables; build it again with 1.98.1 or later, or with 1.97")]
+    #[error(
+        "it is built with rustc {0}, which builds broken vtables; build it again with 1.98.1 or later, or with 1.97"
+    )]
     Compiler(String),
     /// A newer C library than ours.
-    #[error("it needs glibc {found}, this system has {have}; build it on an older system or with `cargo zigbuild --target TARGET.{have}`")]
+    #[error(
+        "it needs glibc {found}, this system has {have}; build it on an older system or with `cargo zigbuild --target TARGET.{have}`"
+    )]
     Glibc {
         /// What the file asks for.
         found: GlibcVersion,
@@ -85,6 +95,12 @@ pub fn is_plugin_id(id: &str) -> bool {
     begins && id.len() <= 64 && id.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
 
+/// The first two numbers of `1.0.0`.
+pub(super) fn version_numbers(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
 fn check_binary(binary: &Binary, host: &HostFacts) -> Result<(), Refusal> {
     if binary.format == host.format && binary.machine == host.machine {
         return Ok(());
@@ -100,10 +116,7 @@ fn check_id(id: &str) -> Result<(), Refusal> {
 }
 
 fn check_abi(abi: &str, host: &HostFacts) -> Result<(), Refusal> {
-    let mut numbers = abi.split('.').map(|number| number.parse::<u32>().ok());
-    let (Some(Some(major)), Some(Some(_minor))) = (numbers.next(), numbers.next()) else {
-        return Err(Refusal::AbiText(shortened(abi)));
-    };
+    let Some((major, _minor)) = version_numbers(abi) else { return Err(Refusal::AbiText(shortened(abi))) };
     if major == host.abi.0 {
         // A minor step only ever appends, and the layout check at loading knows both directions.
         return Ok(());
@@ -210,8 +223,14 @@ mod tests {
             (refusal(|_, manifest| manifest.abi = "0.9.0".to_owned()), ["0.9.0", "1.2", "current plugin-api"]),
             (refusal(|_, manifest| manifest.abi = "new".to_owned()), ["\"new\"", "1.0.0", "build it again"]),
             (refusal(|_, manifest| manifest.panic = Some("abort".to_owned())), ["abort", "unwind", "remove"]),
-            (refusal(|_, manifest| manifest.rustc = Some("rustc 1.98.0 (x)".to_owned())), ["1.98.0", "1.98.1", "again"]),
-            (refusal(|_, manifest| manifest.target = Some("x86_64-pc-windows-msvc".to_owned())), ["windows", "linux", "build"]),
+            (
+                refusal(|_, manifest| manifest.rustc = Some("rustc 1.98.0 (x)".to_owned())),
+                ["1.98.0", "1.98.1", "again"],
+            ),
+            (
+                refusal(|_, manifest| manifest.target = Some("x86_64-pc-windows-msvc".to_owned())),
+                ["windows", "linux", "build"],
+            ),
             (refusal(|binary, _| binary.glibc = GlibcVersion::parse("2.41")), ["2.41", "2.36", "older system"]),
         ];
         for (text, parts) in cases {

@@ -64,14 +64,39 @@ impl std::error::Error for PluginPanicked {}
 // called on any thread, one at a time, which `&mut self` ensures.
 unsafe impl<T> Send for AbiFuture<T> {}
 
+/// What has to be in place on a thread while code of a future runs: a runtime's context, the number of a call.
+///
+/// Another library's thread polls and drops the future, so nothing that the future's own library keeps per thread is
+/// there unless it is put there each time.
+pub trait Surroundings: Send + 'static {
+    /// Runs `code` with everything in place, and clears it away again, also when `code` panics.
+    fn within<R>(&self, code: impl FnOnce() -> R) -> R;
+}
+
+/// No surroundings.
+impl Surroundings for () {
+    fn within<R>(&self, code: impl FnOnce() -> R) -> R {
+        code()
+    }
+}
+
 impl<T> AbiFuture<T> {
     /// Wraps a future of this library.
     pub fn new<F>(future: F) -> Self
     where
         F: Future<Output = T> + Send + 'static,
     {
-        let state = Box::new(State { future: ManuallyDrop::new(future), alive: true });
-        Self { state: Box::into_raw(state).cast(), poll: poll_state::<F>, release: release_state::<F> }
+        Self::new_within((), future)
+    }
+
+    /// Wraps a future that is polled and dropped within `surroundings`.
+    pub fn new_within<S, F>(surroundings: S, future: F) -> Self
+    where
+        S: Surroundings,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let state = Box::new(State { future: ManuallyDrop::new(future), alive: true, surroundings });
+        Self { state: Box::into_raw(state).cast(), poll: poll_state::<F, S>, release: release_state::<F, S> }
     }
 
     /// Makes a future and wraps it; a panic while it is made becomes the future's answer.
@@ -147,37 +172,40 @@ impl<T> fmt::Debug for AbiFuture<T> {
 }
 
 /// The future in its own library. It never moves after it was boxed.
-struct State<F> {
+struct State<F, S> {
     future: ManuallyDrop<F>,
     /// Whether `future` still has to be dropped.
     alive: bool,
+    surroundings: S,
 }
 
-impl<F> State<F> {
+impl<F, S: Surroundings> State<F, S> {
     /// Drops the future in place, once; a panic of its destructor ends here. The flag falls first, so that a
     /// destructor that panics is not run a second time.
     fn end(&mut self) {
         if std::mem::replace(&mut self.alive, false) {
+            let Self { future, surroundings, .. } = self;
             // SAFETY: `alive` was set, so the future has not been dropped, and it cannot be dropped again.
-            let _ = catch(|| unsafe { ManuallyDrop::drop(&mut self.future) });
+            let _ = catch(|| surroundings.within(|| unsafe { ManuallyDrop::drop(future) }));
         }
     }
 }
 
 /// # Safety
 ///
-/// `state` must come from [`AbiFuture::new`] with this `F`, be alive, and not be in use; the lent waker must be alive.
-unsafe extern "C" fn poll_state<F: Future>(state: *mut (), waker: AbiWaker) -> AbiPoll<F::Output> {
+/// `state` must come from [`AbiFuture::new`] with this `F` and `S`, be alive, and not be in use; the lent waker must be alive.
+unsafe extern "C" fn poll_state<F: Future, S: Surroundings>(state: *mut (), waker: AbiWaker) -> AbiPoll<F::Output> {
     // SAFETY: the caller's promise.
-    let state = unsafe { &mut *state.cast::<State<F>>() };
+    let state = unsafe { &mut *state.cast::<State<F, S>>() };
     if !state.alive {
         return AbiPoll::Panicked("the future was polled after it had ended".into());
     }
+    let State { future, surroundings, .. } = state;
     let polled = catch(|| {
         // SAFETY: the future lives in a box that is never moved out of, and is dropped in place.
-        let future = unsafe { Pin::new_unchecked(&mut *state.future) };
+        let future = unsafe { Pin::new_unchecked(&mut **future) };
         // SAFETY: the caller's promise about the waker.
-        unsafe { waker.with(|waker| future.poll(&mut Context::from_waker(waker))) }
+        surroundings.within(|| unsafe { waker.with(|waker| future.poll(&mut Context::from_waker(waker))) })
     });
     match polled {
         Ok(Poll::Pending) => AbiPoll::Pending,
@@ -194,11 +222,12 @@ unsafe extern "C" fn poll_state<F: Future>(state: *mut (), waker: AbiWaker) -> A
 
 /// # Safety
 ///
-/// `state` must come from [`AbiFuture::new`] with this `F` and not have been released.
-unsafe extern "C" fn release_state<F>(state: *mut ()) {
+/// `state` must come from [`AbiFuture::new`] with this `F` and `S` and not have been released.
+unsafe extern "C" fn release_state<F, S: Surroundings>(state: *mut ()) {
     // SAFETY: the caller's promise.
-    let mut state = unsafe { Box::from_raw(state.cast::<State<F>>()) };
+    let mut state = unsafe { Box::from_raw(state.cast::<State<F, S>>()) };
     state.end();
+    let _ = catch(move || drop(state));
 }
 
 /// # Safety
@@ -363,6 +392,36 @@ mod tests {
         assert!(poll_once(&mut future, &waker).is_pending());
         gate.open();
         assert_eq!(poll_once(&mut future, &waker), Poll::Ready(Ok("open")));
+    }
+
+    #[test]
+    fn surroundings_are_there_at_every_poll_and_at_the_drop() {
+        thread_local!(static DEPTH: std::cell::Cell<u8> = const { std::cell::Cell::new(0) });
+        struct Counted;
+        impl Surroundings for Counted {
+            fn within<R>(&self, code: impl FnOnce() -> R) -> R {
+                DEPTH.set(DEPTH.get() + 1);
+                let result = code();
+                DEPTH.set(DEPTH.get() - 1);
+                result
+            }
+        }
+        struct Probe(Arc<Mutex<Vec<u8>>>);
+        impl Drop for Probe {
+            fn drop(&mut self) {
+                self.0.lock().unwrap().push(DEPTH.get());
+            }
+        }
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let probe = Probe(seen.clone());
+        let mut future = AbiFuture::new_within(Counted, async move {
+            probe.0.lock().unwrap().push(DEPTH.get());
+            std::future::pending::<()>().await;
+        });
+        assert!(poll_once(&mut future, Waker::noop()).is_pending());
+        drop(future);
+        assert_eq!(*seen.lock().unwrap(), [1, 1]);
+        assert_eq!(DEPTH.get(), 0);
     }
 
     #[test]

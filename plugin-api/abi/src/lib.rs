@@ -42,7 +42,7 @@ pub use abi_stable::{
 };
 pub use check::{CheckedModule, LoadError, PluginAge, check_plugin};
 pub use error::{AbiCallInfo, AbiError, kind};
-pub use future::{AbiFuture, AbiPoll, PluginPanicked};
+pub use future::{AbiFuture, AbiPoll, PluginPanicked, Surroundings};
 pub use module::{CreateReply, LOADER_SYMBOL, PluginEntry, PluginModule, PluginRef, plugin_header};
 pub use objects::{
     CancelAbi, CancelObj, HostAbi, HostObj, ProviderAbi, ProviderObj, ServiceReply, ToolAbi, ToolObj, cancel_object,
