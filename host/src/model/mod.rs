@@ -1,11 +1,33 @@
 //! The model: what a turn asks of it and what streams back. The gateway client and the offline model stand behind
 //! one trait; a turn cannot tell which one answers.
+//!
+//! ```text
+//! ModelRequest -> repair -> request -> gateway (retry) -> sse -> delta (tool_calls) -> reply -> ModelEvent
+//! ```
+//!
+//! Bytes become events in the task that asks for them: no task, no channel and no lock stands between the network and
+//! the turn. Keys and prompts never reach an error text or a log.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod catalog;
+mod delta;
+mod error_text;
+mod gateway;
+mod repair;
+mod reply;
+mod request;
+mod retry;
+mod sse;
+mod tool_calls;
+mod usage;
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::Serialize;
 use serde_json::Value;
+
+pub use gateway::{GatewayClient, GatewaySettingsError};
 
 use crate::ids::ToolCallId;
 
@@ -62,7 +84,7 @@ pub enum ModelMessage {
 }
 
 /// A tool as the model sees it; `name` is the wire name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelTool {
     /// `[A-Za-z0-9_-]{1,64}`.
     pub name: String,
@@ -70,6 +92,31 @@ pub struct ModelTool {
     pub description: String,
     /// JSON Schema of the arguments.
     pub parameters: Value,
+}
+
+/// The first line of the system message that carries the passages found for the user's message. The offline model
+/// answers from the lines below it.
+pub const KNOWLEDGE_HEADING: &str = "Knowledge found for this message:";
+
+/// The system message that carries knowledge passages: the heading, then one line for each.
+pub fn knowledge_section<'a>(passages: impl IntoIterator<Item = KnowledgePassage<'a>>) -> String {
+    let mut section = KNOWLEDGE_HEADING.to_owned();
+    for KnowledgePassage { source, score, text } in passages {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        write!(section, "\n- [{source}] (relevance {score:.2}) {text}").expect("writing to a text cannot fail");
+    }
+    section
+}
+
+/// One passage of [`knowledge_section`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct KnowledgePassage<'a> {
+    /// What a citation shows.
+    pub source: &'a str,
+    /// Relevance; higher is better.
+    pub score: f32,
+    /// The passage.
+    pub text: &'a str,
 }
 
 /// One request to the model.
@@ -166,7 +213,8 @@ pub trait ModelClient: Send + Sync + 'static {
     /// Dropping the future or the stream drops the request.
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
 
-    /// What the gateway says about its models, by id; empty when it says nothing.
+    /// What the gateway says about its models, by id; empty when it says nothing. May wait for the gateway's answer
+    /// (`Limits::model_catalog`), so a turn does not ask.
     async fn catalog(&self) -> Arc<BTreeMap<String, ModelInfo>> {
         Arc::default()
     }
