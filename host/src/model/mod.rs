@@ -12,6 +12,7 @@ mod catalog;
 mod delta;
 mod error_text;
 mod gateway;
+mod offline;
 mod repair;
 mod reply;
 mod request;
@@ -20,7 +21,7 @@ mod sse;
 mod tool_calls;
 mod usage;
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -28,6 +29,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use gateway::{GatewayClient, GatewaySettingsError};
+pub use offline::OfflineModel;
 
 use crate::ids::ToolCallId;
 
@@ -95,31 +97,6 @@ pub struct ModelTool {
     pub description: String,
     /// JSON Schema of the arguments.
     pub parameters: Value,
-}
-
-/// The first line of the system message that carries the passages found for the user's message. The offline model
-/// answers from the lines below it.
-pub const KNOWLEDGE_HEADING: &str = "Knowledge found for this message:";
-
-/// The system message that carries knowledge passages: the heading, then one line for each.
-pub fn knowledge_section<'a>(passages: impl IntoIterator<Item = KnowledgePassage<'a>>) -> String {
-    let mut section = KNOWLEDGE_HEADING.to_owned();
-    for KnowledgePassage { source, score, text } in passages {
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        write!(section, "\n- [{source}] (relevance {score:.2}) {text}").expect("writing to a text cannot fail");
-    }
-    section
-}
-
-/// One passage of [`knowledge_section`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct KnowledgePassage<'a> {
-    /// What a citation shows.
-    pub source: &'a str,
-    /// Relevance; higher is better.
-    pub score: f32,
-    /// The passage.
-    pub text: &'a str,
 }
 
 /// One request to the model.
