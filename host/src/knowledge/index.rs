@@ -22,7 +22,7 @@ use tantivy::{
     tokenizer::TextAnalyzer,
 };
 
-use super::{Document, DocumentSummary, Hit, KnowledgeError, Requester, chunk, words};
+use super::{Document, DocumentError, DocumentSummary, Hit, KnowledgeError, Requester, chunk, words};
 use crate::config::Limits;
 
 /// The smallest memory budget that tantivy's writer accepts; it flushes a segment when it is used up.
@@ -53,8 +53,8 @@ struct Inner {
     limits: Limits,
     /// Built by the first write.
     engine: OnceLock<Engine>,
-    /// One write at a time. It is held while documents are indexed, so it is not a std mutex.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    /// One write at a time. Held while documents are indexed, so only methods that say that they block take it.
+    writing: Mutex<()>,
     /// What is indexed, by organisation and id. Held for a few lines, never across an await.
     documents: Mutex<BTreeMap<(String, String), DocumentSummary>>,
     /// Length of `documents`, so that a turn without knowledge takes no lock.
@@ -67,7 +67,7 @@ impl KnowledgeBase {
         let inner = Inner {
             limits: limits.clone(),
             engine: OnceLock::new(),
-            writing: Arc::default(),
+            writing: Mutex::default(),
             documents: Mutex::default(),
             count: AtomicUsize::new(0),
         };
@@ -83,30 +83,36 @@ impl KnowledgeBase {
     /// and how many passages it has, or why it was refused; a refused document does not stop the others. All accepted
     /// ones become searchable at once.
     ///
-    /// # Cancel safety
-    ///
-    /// The work runs on a thread of its own and is finished also when the future is dropped.
-    pub async fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, KnowledgeError>)> {
+    /// Blocks until all of that is done: some milliseconds, and for many documents longer. Searches go on meanwhile.
+    pub fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
         let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
-        let results = self.write(move |inner| Ok(inner.ingest(documents))).await;
-        match results {
-            Ok(results) => ids.into_iter().zip(results).collect(),
-            Err(error) => ids.into_iter().map(|id| (id, Err(error.clone()))).collect(),
-        }
+        let _writing = self.inner.writing();
+        ids.into_iter().zip(self.inner.ingest(documents)).collect()
     }
 
-    /// Removes a document. Returns whether there was one.
+    /// [`ingest`](Self::ingest) on a thread that may block.
+    ///
+    /// # Cancel safety
+    ///
+    /// The work is finished also when the future is dropped.
+    pub async fn ingest_in_background(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
+        let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
+        let base = self.clone();
+        let done = tokio::task::spawn_blocking(move || base.ingest(documents)).await;
+        done.unwrap_or_else(|error| {
+            let error = KnowledgeError(format!("indexing did not finish: {error}"));
+            ids.into_iter().map(|id| (id, Err(error.clone().into()))).collect()
+        })
+    }
+
+    /// Removes a document. Returns whether there was one. Blocks like [`ingest`](Self::ingest).
     ///
     /// # Errors
     ///
-    /// [`KnowledgeError::Index`] when the index cannot be written; the document then stays.
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`ingest`](Self::ingest).
-    pub async fn remove(&self, org_id: &str, id: &str) -> Result<bool, KnowledgeError> {
-        let key = (org_id.to_owned(), id.to_owned());
-        self.write(move |inner| inner.remove(&key)).await
+    /// [`KnowledgeError`] when the index cannot be written; the document then stays.
+    pub fn remove(&self, org_id: &str, id: &str) -> Result<bool, KnowledgeError> {
+        let _writing = self.inner.writing();
+        self.inner.remove(&(org_id.to_owned(), id.to_owned()))
     }
 
     /// The documents of an organisation, by id.
@@ -122,28 +128,13 @@ impl KnowledgeBase {
     ///
     /// # Errors
     ///
-    /// [`KnowledgeError::Index`] when the index cannot be read, which is a bug.
+    /// [`KnowledgeError`] when the index cannot be read, which is a bug.
     pub fn search(&self, requester: &Requester, question: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
         let limit = limit.min(HITS_MAX);
         match self.inner.engine.get() {
             Some(engine) if limit > 0 && !self.is_empty() => Ok(engine.search(requester, question, limit)?),
             _ => Ok(Vec::new()),
         }
-    }
-
-    /// Runs a write on a thread where it may take its time.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T, KnowledgeError> + Send + 'static,
-    ) -> Result<T, KnowledgeError> {
-        let turn = Arc::clone(&self.inner.writing).lock_owned().await;
-        let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&inner);
-            drop(turn);
-            result
-        });
-        done.await.unwrap_or_else(|error| Err(KnowledgeError::Index(error.to_string())))
     }
 }
 
@@ -159,12 +150,15 @@ impl Inner {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called by one writer at a time.
-    fn ingest(&self, documents: Vec<Document>) -> Vec<Result<usize, KnowledgeError>> {
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ingest(&self, documents: Vec<Document>) -> Vec<Result<usize, DocumentError>> {
         let mut added = BTreeSet::new();
         let checked: Vec<_> = documents.iter().map(|document| self.check(document, &mut added)).collect();
         if let Err(error) = self.index(&documents, &checked) {
-            return checked.into_iter().map(|result| result.and(Err(error.clone()))).collect();
+            return checked.into_iter().map(|result| result.and(Err(error.clone().into()))).collect();
         }
         let mut registered = self.documents();
         for (document, passages) in documents.into_iter().zip(&checked) {
@@ -179,23 +173,23 @@ impl Inner {
     }
 
     /// How many passages the document has, if it can be accepted; `added` holds the keys that are new in this batch.
-    fn check(&self, document: &Document, added: &mut BTreeSet<(String, String)>) -> Result<usize, KnowledgeError> {
+    fn check(&self, document: &Document, added: &mut BTreeSet<(String, String)>) -> Result<usize, DocumentError> {
         let Limits { knowledge_documents, knowledge_document_bytes, knowledge_passages_per_document, .. } = self.limits;
         let is_bad = |text: &str| text.trim().is_empty() || text.len() > ID_BYTES_MAX;
         if is_bad(&document.id) {
-            return Err(KnowledgeError::BadId { found: document.id.len(), max: ID_BYTES_MAX });
+            return Err(DocumentError::BadId { found: document.id.len(), max: ID_BYTES_MAX });
         }
         if is_bad(&document.org_id) {
-            return Err(KnowledgeError::BadOrganisation { found: document.org_id.len(), max: ID_BYTES_MAX });
+            return Err(DocumentError::BadOrganisation { found: document.org_id.len(), max: ID_BYTES_MAX });
         }
-        let too_large = |unit, found, limit, max| KnowledgeError::TooLarge { unit, found, limit, max };
+        let too_large = |unit, found, limit, max| DocumentError::TooLarge { unit, found, limit, max };
         if document.text.len() > knowledge_document_bytes {
             let limit = "knowledge_document_bytes";
             return Err(too_large("bytes", document.text.len(), limit, knowledge_document_bytes));
         }
         let passages = chunk::passages(&document.text).len();
         if passages == 0 {
-            return Err(KnowledgeError::NoText);
+            return Err(DocumentError::NoText);
         }
         if passages > knowledge_passages_per_document {
             let limit = "knowledge_passages_per_document";
@@ -204,7 +198,7 @@ impl Inner {
         let key = (document.org_id.clone(), document.id.clone());
         let is_new = !added.contains(&key) && !self.documents().contains_key(&key);
         if is_new && self.count.load(Ordering::Acquire) + added.len() >= knowledge_documents {
-            return Err(KnowledgeError::Full { max: knowledge_documents });
+            return Err(DocumentError::Full { max: knowledge_documents });
         }
         if is_new {
             added.insert(key);
@@ -212,7 +206,7 @@ impl Inner {
         Ok(passages)
     }
 
-    fn index(&self, documents: &[Document], checked: &[Result<usize, KnowledgeError>]) -> Result<(), KnowledgeError> {
+    fn index(&self, documents: &[Document], checked: &[Result<usize, DocumentError>]) -> Result<(), KnowledgeError> {
         if checked.iter().all(Result::is_err) {
             return Ok(());
         }
@@ -253,7 +247,7 @@ impl Inner {
 
 impl From<TantivyError> for KnowledgeError {
     fn from(error: TantivyError) -> Self {
-        KnowledgeError::Index(error.to_string())
+        KnowledgeError(error.to_string())
     }
 }
 
@@ -498,7 +492,7 @@ mod tests {
 
     async fn filled(documents: Vec<Document>) -> KnowledgeBase {
         let base = KnowledgeBase::new(&Limits::default());
-        for (id, result) in base.ingest(documents).await {
+        for (id, result) in base.ingest_in_background(documents).await {
             assert!(result.is_ok(), "{id}: {result:?}");
         }
         base
@@ -564,7 +558,7 @@ mod tests {
         assert_eq!(texts(""), Vec::<String>::new());
         assert_eq!(texts("or"), Vec::<String>::new());
         assert_eq!(base.documents("other").len(), 1);
-        assert!(base.remove("other", "one").await.unwrap());
+        assert!(base.remove("other", "one").unwrap());
         assert_eq!(texts("org"), ["our parrot"]);
     }
 
@@ -603,14 +597,14 @@ mod tests {
         let base = filled(vec![document("one", "parrot"), document("one", "giraffe"), document("two", "parrot")]).await;
         assert_eq!(found(&base, &anyone(), "parrot giraffe"), ["one", "two"]);
         assert_eq!(found(&base, &anyone(), "parrot"), ["two"]);
-        let results = base.ingest(vec![document("two", "elephant")]).await;
+        let results = base.ingest(vec![document("two", "elephant")]);
         assert_eq!(results, [("two".to_owned(), Ok(1))]);
         assert_eq!(found(&base, &anyone(), "parrot"), Vec::<String>::new());
-        assert!(base.remove("org", "two").await.unwrap());
-        assert!(!base.remove("org", "two").await.unwrap());
+        assert!(base.remove("org", "two").unwrap());
+        assert!(!base.remove("org", "two").unwrap());
         assert_eq!(found(&base, &anyone(), "elephant"), Vec::<String>::new());
         assert!(!base.is_empty());
-        assert!(base.remove("org", "one").await.unwrap());
+        assert!(base.remove("org", "one").unwrap());
         assert!(base.is_empty());
         assert_eq!(base.documents("org"), []);
     }
@@ -625,19 +619,17 @@ mod tests {
         };
         let base = KnowledgeBase::new(&limits);
         let section = "word ".repeat(60);
-        let results = base
-            .ingest(vec![
-                document(" ", "parrot"),
-                Document { org_id: String::new(), ..document("homeless", "parrot") },
-                document("blank", " \n\n "),
-                document("long", &"x".repeat(2_001)),
-                document("many", &format!("{section}\n\n{section}\n\n{section}\n\n{section}")),
-                document("good", "parrot"),
-                document("second", "parrot"),
-                document("third", "parrot"),
-                document("good", "a new parrot"),
-            ])
-            .await;
+        let results = base.ingest(vec![
+            document(" ", "parrot"),
+            Document { org_id: String::new(), ..document("homeless", "parrot") },
+            document("blank", " \n\n "),
+            document("long", &"x".repeat(2_001)),
+            document("many", &format!("{section}\n\n{section}\n\n{section}\n\n{section}")),
+            document("good", "parrot"),
+            document("second", "parrot"),
+            document("third", "parrot"),
+            document("good", "a new parrot"),
+        ]);
         let errors: Vec<_> =
             results.iter().map(|(_, result)| result.clone().err().map(|error| error.to_string())).collect();
         for (error, expected) in errors.iter().zip([
@@ -650,7 +642,7 @@ mod tests {
             assert!(error.as_deref().unwrap().contains(expected), "{error:?}");
         }
         assert_eq!(results[5..7], [("good".to_owned(), Ok(1)), ("second".to_owned(), Ok(1))]);
-        assert_eq!(results[7].1, Err(KnowledgeError::Full { max: 2 }));
+        assert_eq!(results[7].1, Err(DocumentError::Full { max: 2 }));
         assert_eq!(results[8].1, Ok(1));
         assert_eq!(found(&base, &anyone(), "parrot").len(), 2);
     }
@@ -660,8 +652,8 @@ mod tests {
         let base = KnowledgeBase::new(&Limits::default());
         assert!(base.is_empty());
         assert_eq!(base.search(&anyone(), "parrot", 3).unwrap(), []);
-        assert_eq!(base.ingest(vec![]).await, []);
-        assert!(!base.remove("org", "one").await.unwrap());
+        assert_eq!(base.ingest(vec![]), []);
+        assert!(!base.remove("org", "one").unwrap());
         assert!(base.inner.engine.get().is_none());
     }
 
@@ -691,7 +683,7 @@ mod tests {
     async fn documents_that_arrive_one_by_one_do_not_leave_many_segments() {
         let base = KnowledgeBase::new(&Limits::default());
         for number in 0..20 {
-            base.ingest(vec![document(&number.to_string(), "parrot")]).await;
+            base.ingest(vec![document(&number.to_string(), "parrot")]);
         }
         assert_eq!(base.search(&anyone(), "parrots", 50).unwrap().len(), 20);
         assert!(base.inner.engine.get().unwrap().reader.searcher().segment_readers().len() <= 5);
