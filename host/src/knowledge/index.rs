@@ -53,7 +53,7 @@ struct Inner {
     limits: Limits,
     /// Built by the first write.
     engine: OnceLock<Engine>,
-    /// One write at a time. Held while documents are indexed, so only methods that say that they block take it.
+    /// One write at a time. Held while documents are indexed, so only threads that may block take it.
     writing: Mutex<()>,
     /// What is indexed, by organisation and id. Held for a few lines, never across an await.
     documents: Mutex<BTreeMap<(String, String), DocumentSummary>>,
@@ -83,36 +83,43 @@ impl KnowledgeBase {
     /// and how many passages it has, or why it was refused; a refused document does not stop the others. All accepted
     /// ones become searchable at once.
     ///
-    /// Blocks until all of that is done: some milliseconds, and for many documents longer. Searches go on meanwhile.
-    pub fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
-        let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
-        let _writing = self.inner.writing();
-        ids.into_iter().zip(self.inner.ingest(documents)).collect()
-    }
-
-    /// [`ingest`](Self::ingest) on a thread that may block.
-    ///
     /// # Cancel safety
     ///
-    /// The work is finished also when the future is dropped.
-    pub async fn ingest_in_background(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
+    /// The work is done on a thread that may block, and is finished also when the future is dropped.
+    pub async fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
         let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
         let base = self.clone();
-        let done = tokio::task::spawn_blocking(move || base.ingest(documents)).await;
+        let done = tokio::task::spawn_blocking(move || base.ingest_blocking(documents)).await;
         done.unwrap_or_else(|error| {
             let error = KnowledgeError(format!("indexing did not finish: {error}"));
             ids.into_iter().map(|id| (id, Err(error.clone().into()))).collect()
         })
     }
 
-    /// Removes a document. Returns whether there was one. Blocks like [`ingest`](Self::ingest).
+    /// [`ingest`](Self::ingest) for callers without a runtime. Blocks until all is done: some milliseconds, and for many
+    /// documents longer. Searches go on meanwhile.
+    pub fn ingest_blocking(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
+        let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
+        let _writing = self.inner.writing();
+        ids.into_iter().zip(self.inner.ingest(documents)).collect()
+    }
+
+    /// Removes a document. Returns whether there was one.
     ///
     /// # Errors
     ///
     /// [`KnowledgeError`] when the index cannot be written; the document then stays.
-    pub fn remove(&self, org_id: &str, id: &str) -> Result<bool, KnowledgeError> {
-        let _writing = self.inner.writing();
-        self.inner.remove(&(org_id.to_owned(), id.to_owned()))
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`ingest`](Self::ingest).
+    pub async fn remove(&self, org_id: &str, id: &str) -> Result<bool, KnowledgeError> {
+        let (base, key) = (self.clone(), (org_id.to_owned(), id.to_owned()));
+        let done = tokio::task::spawn_blocking(move || {
+            let _writing = base.inner.writing();
+            base.inner.remove(&key)
+        });
+        done.await.unwrap_or_else(|error| Err(KnowledgeError(format!("removing did not finish: {error}"))))
     }
 
     /// The documents of an organisation, by id.
@@ -492,7 +499,7 @@ mod tests {
 
     async fn filled(documents: Vec<Document>) -> KnowledgeBase {
         let base = KnowledgeBase::new(&Limits::default());
-        for (id, result) in base.ingest_in_background(documents).await {
+        for (id, result) in base.ingest(documents).await {
             assert!(result.is_ok(), "{id}: {result:?}");
         }
         base
@@ -558,7 +565,7 @@ mod tests {
         assert_eq!(texts(""), Vec::<String>::new());
         assert_eq!(texts("or"), Vec::<String>::new());
         assert_eq!(base.documents("other").len(), 1);
-        assert!(base.remove("other", "one").unwrap());
+        assert!(base.remove("other", "one").await.unwrap());
         assert_eq!(texts("org"), ["our parrot"]);
     }
 
@@ -597,14 +604,14 @@ mod tests {
         let base = filled(vec![document("one", "parrot"), document("one", "giraffe"), document("two", "parrot")]).await;
         assert_eq!(found(&base, &anyone(), "parrot giraffe"), ["one", "two"]);
         assert_eq!(found(&base, &anyone(), "parrot"), ["two"]);
-        let results = base.ingest(vec![document("two", "elephant")]);
+        let results = base.ingest(vec![document("two", "elephant")]).await;
         assert_eq!(results, [("two".to_owned(), Ok(1))]);
         assert_eq!(found(&base, &anyone(), "parrot"), Vec::<String>::new());
-        assert!(base.remove("org", "two").unwrap());
-        assert!(!base.remove("org", "two").unwrap());
+        assert!(base.remove("org", "two").await.unwrap());
+        assert!(!base.remove("org", "two").await.unwrap());
         assert_eq!(found(&base, &anyone(), "elephant"), Vec::<String>::new());
         assert!(!base.is_empty());
-        assert!(base.remove("org", "one").unwrap());
+        assert!(base.remove("org", "one").await.unwrap());
         assert!(base.is_empty());
         assert_eq!(base.documents("org"), []);
     }
@@ -619,17 +626,19 @@ mod tests {
         };
         let base = KnowledgeBase::new(&limits);
         let section = "word ".repeat(60);
-        let results = base.ingest(vec![
-            document(" ", "parrot"),
-            Document { org_id: String::new(), ..document("homeless", "parrot") },
-            document("blank", " \n\n "),
-            document("long", &"x".repeat(2_001)),
-            document("many", &format!("{section}\n\n{section}\n\n{section}\n\n{section}")),
-            document("good", "parrot"),
-            document("second", "parrot"),
-            document("third", "parrot"),
-            document("good", "a new parrot"),
-        ]);
+        let results = base
+            .ingest(vec![
+                document(" ", "parrot"),
+                Document { org_id: String::new(), ..document("homeless", "parrot") },
+                document("blank", " \n\n "),
+                document("long", &"x".repeat(2_001)),
+                document("many", &format!("{section}\n\n{section}\n\n{section}\n\n{section}")),
+                document("good", "parrot"),
+                document("second", "parrot"),
+                document("third", "parrot"),
+                document("good", "a new parrot"),
+            ])
+            .await;
         let errors: Vec<_> =
             results.iter().map(|(_, result)| result.clone().err().map(|error| error.to_string())).collect();
         for (error, expected) in errors.iter().zip([
@@ -652,8 +661,8 @@ mod tests {
         let base = KnowledgeBase::new(&Limits::default());
         assert!(base.is_empty());
         assert_eq!(base.search(&anyone(), "parrot", 3).unwrap(), []);
-        assert_eq!(base.ingest(vec![]), []);
-        assert!(!base.remove("org", "one").unwrap());
+        assert_eq!(base.ingest(vec![]).await, []);
+        assert!(!base.remove("org", "one").await.unwrap());
         assert!(base.inner.engine.get().is_none());
     }
 
@@ -683,7 +692,7 @@ mod tests {
     async fn documents_that_arrive_one_by_one_do_not_leave_many_segments() {
         let base = KnowledgeBase::new(&Limits::default());
         for number in 0..20 {
-            base.ingest(vec![document(&number.to_string(), "parrot")]);
+            base.ingest(vec![document(&number.to_string(), "parrot")]).await;
         }
         assert_eq!(base.search(&anyone(), "parrots", 50).unwrap().len(), 20);
         assert!(base.inner.engine.get().unwrap().reader.searcher().segment_readers().len() <= 5);
