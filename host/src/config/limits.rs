@@ -1,9 +1,12 @@
 //! Every limit of the server, with its default. What happens at each is said at the field.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-/// All limits. Durations are wall-clock time, sizes are bytes unless the name says otherwise.
-#[derive(Clone, Debug, PartialEq)]
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// All limits. Durations are wall-clock time; what ends in `_bytes` is a size, everything else a count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
     /// Largest inbound frame; a larger one closes the connection with 1009. Default 1 MiB.
@@ -95,8 +98,31 @@ pub struct Limits {
     pub plugin_files: usize,
     /// Time a plugin gets to stop. Default 5 s.
     pub plugin_shutdown: Duration,
+    /// How long a broken plugin file must be unchanged before it counts as broken and not as half copied. Default 1 s.
+    pub plugin_settle: Duration,
+    /// Bytes of one answer of a plugin (a tool's output, a service's reply); a larger one fails the call. Default
+    /// 16 MiB.
+    pub plugin_answer_bytes: usize,
+    /// Bytes of one tool's description and schema; a larger one is not offered. Default 256 KiB.
+    pub plugin_spec_bytes: usize,
+    /// Time a tool gets to say what a call with certain arguments can change; past it the call counts as
+    /// destructive. Default 250 ms.
+    pub plugin_effect: Duration,
+    /// Service requests and notices of one plugin that may wait at the same time; further ones are refused. Default
+    /// 64.
+    pub plugin_requests: usize,
+    /// Log lines of one plugin in one second; the rest are counted and dropped. Default 1000.
+    pub plugin_log_lines: u32,
+    /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
+    pub plugin_log_bytes: usize,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
+    /// Documents in the knowledge base; a further one is refused. Default 100 000.
+    pub knowledge_documents: usize,
+    /// Text of one document; a longer one is refused. Default 4 MiB.
+    pub knowledge_document_bytes: usize,
+    /// Passages of one document; one that would have more is refused. Default 20 000.
+    pub knowledge_passages_per_document: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -150,8 +176,115 @@ impl Default for Limits {
             plugin_file_bytes: 256 * MIB as u64,
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
+            plugin_settle: Duration::from_secs(1),
+            plugin_answer_bytes: 16 * MIB,
+            plugin_spec_bytes: 256 * KIB,
+            plugin_effect: Duration::from_millis(250),
+            plugin_requests: 64,
+            plugin_log_lines: 1000,
+            plugin_log_bytes: 8 * KIB,
             knowledge_hits: 3,
+            knowledge_documents: 100_000,
+            knowledge_document_bytes: 4 * MIB,
+            knowledge_passages_per_document: 20_000,
             shutdown: Duration::from_secs(30),
         }
+    }
+}
+
+/// How a limit is written in `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitKind {
+    /// `"30s"`; counted in milliseconds.
+    Duration,
+    /// `"64KiB"`; counted in bytes.
+    Size,
+    /// A whole number, at least this.
+    Count(u64),
+}
+
+/// One limit as the configuration sees it: a name and a number.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LimitField {
+    /// The field's name.
+    pub(super) name: String,
+    /// How it is written.
+    pub(super) kind: LimitKind,
+}
+
+/// Every limit. The struct itself is the list: a field that is added to it can be configured at once.
+pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
+    let kind = |name: &str, value: &Value| match value {
+        Value::Object(_) => LimitKind::Duration,
+        _ if name.ends_with("_bytes") => LimitKind::Size,
+        _ if MAY_BE_ZERO.contains(&name) => LimitKind::Count(0),
+        _ => LimitKind::Count(1),
+    };
+    let fields = as_map(&Limits::default());
+    fields.into_iter().map(|(name, value)| LimitField { kind: kind(&name, &value), name }).collect()
+});
+
+/// Counts of things that a server can do without.
+const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+
+impl LimitField {
+    /// The limit's number: milliseconds, bytes or a count.
+    pub(super) fn get(&self, limits: &Limits) -> u64 {
+        let value = as_map(limits).remove(&self.name).unwrap_or_default();
+        match value {
+            Value::Object(_) => {
+                let duration: Duration = serde_json::from_value(value).expect("a duration reads back");
+                u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+            }
+            number => number.as_u64().expect("a limit is a duration or a whole number"),
+        }
+    }
+
+    /// Sets the limit to a number that fits its kind.
+    pub(super) fn set(&self, limits: &mut Limits, number: u64) {
+        let value = match self.kind {
+            LimitKind::Duration => json!(Duration::from_millis(number)),
+            LimitKind::Size | LimitKind::Count(_) => json!(number),
+        };
+        let mut map = as_map(limits);
+        map.insert(self.name.clone(), value);
+        *limits = serde_json::from_value(Value::Object(map)).expect("the number fits its kind");
+    }
+}
+
+fn as_map(limits: &Limits) -> Map<String, Value> {
+    match json!(limits) {
+        Value::Object(map) => map,
+        other => unreachable!("a struct is written as an object, not as {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str) -> &'static LimitField {
+        LIMIT_FIELDS.iter().find(|field| field.name == name).expect("the limit exists")
+    }
+
+    #[test]
+    fn every_limit_reads_what_was_written_and_nothing_else_changes() {
+        for field in LIMIT_FIELDS.iter() {
+            let mut limits = Limits::default();
+            field.set(&mut limits, 12_345);
+            assert_eq!(field.get(&limits), 12_345, "{}", field.name);
+            let others = LIMIT_FIELDS.iter().filter(|other| other.name != field.name);
+            for other in others {
+                assert_eq!(other.get(&limits), other.get(&Limits::default()), "{}", other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_kind_follows_from_type_and_name() {
+        assert_eq!(field("tool_idle").kind, LimitKind::Duration);
+        assert_eq!(field("plugin_file_bytes").kind, LimitKind::Size);
+        assert_eq!(field("connections").kind, LimitKind::Count(1));
+        assert!(MAY_BE_ZERO.iter().all(|name| field(name).kind == LimitKind::Count(0)));
     }
 }
