@@ -26,7 +26,6 @@ use crate::{ids::ParkId, tools::CallDigest};
 
 /// What a turn waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub(crate) enum ParkKind {
     /// A yes or no to a tool call.
     Confirmation,
@@ -34,7 +33,6 @@ pub(crate) enum ParkKind {
 
 /// What a human answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub(crate) enum Verdict {
     /// The call may run.
     Approved,
@@ -97,7 +95,7 @@ impl ParkSlot {
             return Err(AlreadyParked);
         }
         *parked = Some(Parked { id, kind, digest, verdict });
-        Ok(Park { slot: self.clone(), id, digest, receiver })
+        Ok(Park { slot: self.clone(), id, receiver })
     }
 
     /// Takes the live park of this kind, so that nobody else can answer it; `None` when nothing of the kind is parked.
@@ -105,11 +103,6 @@ impl ParkSlot {
     pub(crate) fn take_for_answer(&self, kind: ParkKind) -> Option<Answerable> {
         let parked = self.lock().take_if(|parked| parked.kind == kind)?;
         Some(Answerable { slot: self.clone(), parked: Some(parked) })
-    }
-
-    /// What the live park waits for.
-    pub(crate) fn kind(&self) -> Option<ParkKind> {
-        self.lock().as_ref().map(|parked| parked.kind)
     }
 
     /// Removes the park with this id; says whether it was there.
@@ -144,19 +137,13 @@ pub(crate) struct Answerable {
 }
 
 impl Answerable {
-    /// Which park it is.
-    pub(crate) fn id(&self) -> Option<ParkId> {
-        self.parked.as_ref().map(|parked| parked.id)
-    }
-
-    /// What the human was asked about.
-    pub(crate) fn digest(&self) -> Option<CallDigest> {
-        self.parked.as_ref().map(|parked| parked.digest)
-    }
-
     /// Hands the verdict to the turn. Returns whether the turn still waited for it.
     pub(crate) fn wake(mut self, verdict: Verdict) -> bool {
-        self.parked.take().is_some_and(|parked| parked.verdict.send(verdict).is_ok())
+        self.parked.take().is_some_and(|Parked { id, digest, verdict: sender, .. }| {
+            // The one record of who allowed what: it ties the human's word to the very arguments.
+            tracing::info!(park = %id, ?digest, ?verdict, "a human answered");
+            sender.send(verdict).is_ok()
+        })
     }
 }
 
@@ -174,21 +161,10 @@ impl Drop for Answerable {
 pub(crate) struct Park {
     slot: ParkSlot,
     id: ParkId,
-    digest: CallDigest,
     receiver: oneshot::Receiver<Verdict>,
 }
 
 impl Park {
-    /// Which park this is.
-    pub(crate) fn id(&self) -> ParkId {
-        self.id
-    }
-
-    /// What the human is asked about.
-    pub(crate) fn digest(&self) -> CallDigest {
-        self.digest
-    }
-
     /// Waits for the answer, at most as long as the limits say. `attended` says whether somebody who could answer is
     /// connected; when its sender is gone, its last word holds.
     ///
@@ -262,6 +238,10 @@ mod tests {
         slot.park(id(number), KIND, CallDigest::of(&[&number.to_string()])).unwrap()
     }
 
+    fn answering(answerable: &Answerable) -> ParkId {
+        answerable.parked.as_ref().unwrap().id
+    }
+
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -278,12 +258,12 @@ mod tests {
             let slot = ParkSlot::default();
             let waiter = tokio::spawn(wait(park(&slot, 1), true));
             let answerable = slot.take_for_answer(KIND).unwrap();
-            assert_eq!((answerable.id(), answerable.digest()), (Some(id(1)), Some(CallDigest::of(&["1"]))));
+            assert_eq!(answering(&answerable), id(1));
             tokio::time::sleep(seconds(1)).await;
             assert!(!waiter.is_finished(), "nothing is delivered before the acknowledgement was queued");
             assert!(answerable.wake(verdict));
             assert_eq!(waiter.await.unwrap(), ParkEnd::Answered(verdict));
-            assert_eq!(slot.kind(), None);
+            assert!(slot.lock().is_none());
         }
     }
 
@@ -319,15 +299,15 @@ mod tests {
     async fn one_park_at_a_time_and_a_guard_removes_only_its_own() {
         let slot = ParkSlot::default();
         let first = park(&slot, 1);
-        assert_eq!(slot.park(id(2), KIND, first.digest()).unwrap_err(), AlreadyParked);
+        assert_eq!(slot.park(id(2), KIND, CallDigest::of(&[])).unwrap_err(), AlreadyParked);
         let taken = slot.take_for_answer(KIND).unwrap();
         let second = park(&slot, 2);
         drop(first);
-        assert_eq!(slot.kind(), Some(KIND), "the second one stands");
+        assert!(slot.lock().is_some(), "the second one stands");
         drop(taken);
-        assert_eq!(slot.take_for_answer(KIND).unwrap().id(), Some(second.id()), "the first one did not come back");
+        assert_eq!(answering(&slot.take_for_answer(KIND).unwrap()), second.id, "the first one did not come back");
         drop(second);
-        assert_eq!(slot.kind(), None);
+        assert!(slot.lock().is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -348,7 +328,7 @@ mod tests {
         waiter.abort();
         assert!(waiter.await.unwrap_err().is_cancelled());
         drop(taken);
-        assert_eq!(slot.kind(), None, "what is put back for a turn that is gone stays away");
+        assert!(slot.lock().is_none(), "what is put back for a turn that is gone stays away");
     }
 
     #[tokio::test(start_paused = true)]
@@ -379,7 +359,7 @@ mod tests {
         let start = Instant::now();
         assert_eq!(wait(park(&slot, 1), false).await, ParkEnd::Unattended(seconds(60)));
         assert_eq!(start.elapsed(), seconds(60));
-        assert_eq!(slot.kind(), None);
+        assert!(slot.lock().is_none());
 
         // A session that will come back has the whole time.
         let (_sender, attended) = watch::channel(false);
@@ -428,20 +408,20 @@ mod tests {
                     Step::GiveUp => drop(taken.pop()),
                     Step::Wake => {
                         let Some(answer) = taken.pop() else { continue };
-                        let wanted = answer.id().unwrap();
+                        let wanted = answering(&answer);
                         let reached = answer.wake(Verdict::Approved);
                         for park in &mut parks {
                             let got = park.receiver.try_recv().is_ok();
-                            prop_assert_eq!(got, reached && park.id() == wanted);
+                            prop_assert_eq!(got, reached && park.id == wanted);
                         }
-                        prop_assert_eq!(reached, parks.iter().any(|park| park.id() == wanted));
-                        parks.retain(|park| park.id() != wanted);
+                        prop_assert_eq!(reached, parks.iter().any(|park| park.id == wanted));
+                        parks.retain(|park| park.id != wanted);
                     }
                 }
             }
             drop(parks);
             drop(taken);
-            prop_assert_eq!(slot.kind(), None);
+            prop_assert!(slot.lock().is_none());
         }
     }
 }
