@@ -20,7 +20,7 @@ use crate::{
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError, Live},
     knowledge::{KnowledgeBase, demo_documents},
-    model::{GatewayClient, ModelClient, OfflineModel},
+    model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, SkillFolders, SkillResolver, ToolHook, TurnTools},
@@ -57,8 +57,8 @@ pub enum StartError {
     #[error(transparent)]
     Plugins(#[from] PluginsError),
     /// The model gateway cannot be used as configured.
-    #[error("the model gateway cannot be used: {0}")]
-    Gateway(#[from] crate::model::ModelError),
+    #[error(transparent)]
+    Gateway(#[from] GatewaySettingsError),
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
@@ -104,7 +104,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
-        model: model_client(&config)?,
+        model: model_client(&config, &clock)?,
         config: Arc::new(config),
         clock,
         knowledge,
@@ -116,13 +116,13 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     })
 }
 
-fn model_client(config: &ServerConfig) -> Result<Option<Arc<dyn ModelClient>>, StartError> {
+fn model_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<Arc<dyn ModelClient>>, StartError> {
     if config.is_offline() {
         return Ok(Some(Arc::new(OfflineModel::default())));
     }
     match &config.gateway_key {
         None => Ok(None),
-        Some(key) => Ok(Some(Arc::new(GatewayClient::new(&config.gateway_url, key.clone(), &config.limits)?))),
+        Some(key) => Ok(Some(Arc::new(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))),
     }
 }
 

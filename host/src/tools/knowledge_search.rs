@@ -11,7 +11,7 @@ use jackfield_plugin_api::{CallContext, Tool, ToolError, ToolOutput, ToolSchema}
 use serde_json::{Value, json};
 
 use super::BuiltIn;
-use crate::knowledge::{Hit, KnowledgeError, Requester};
+use crate::knowledge::{Hit, KnowledgeBase, KnowledgeError, Requester};
 
 /// Hits per search when the model does not say.
 const LIMIT_DEFAULT: u64 = 3;
@@ -29,6 +29,12 @@ pub(crate) fn knowledge_search(knowledge: Arc<dyn PassageSearch>, requester: Req
 pub(crate) trait PassageSearch: Send + Sync + 'static {
     /// The best passages for the question that the requester may see, best first.
     fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError>;
+}
+
+impl PassageSearch for KnowledgeBase {
+    fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
+        KnowledgeBase::search(self, requester, query, limit)
+    }
 }
 
 /// Collects the hits of a turn for its citations. Clones share one collection.

@@ -28,6 +28,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::{
     config::{AskPolicy, Limits, PluginSettings},
     ids::PluginId,
+    plugins::ForeignToolProvider,
 };
 
 /// Who offers a tool. The order is the order of precedence.
@@ -101,6 +102,14 @@ struct EmbedderLister(Arc<dyn ToolProvider>);
 impl ToolLister for EmbedderLister {
     async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
         Ok(self.0.tools_for(context).await)
+    }
+}
+
+#[async_trait]
+impl ToolLister for ForeignToolProvider {
+    async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
+        // The inherent method of the same name; its faults say which of the plugin's promises was broken.
+        ForeignToolProvider::list_tools(self, context).await.map_err(|fault| ListFault::Failed(fault.to_string()))
     }
 }
 

@@ -30,6 +30,7 @@ mod turn_tools;
 
 pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub(crate) use log::Subscriber;
+pub(crate) use park::{ParkKind, Verdict};
 pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
 pub use hooks::{HookedCall, ToolHook};
 pub use run::KnowledgeChatRuntime;

@@ -12,7 +12,7 @@ use super::{
     attendance::Attendance,
     citations, history, prompt,
     registry::{RunningTurn, TurnGuard},
-    reply::TrailerFilter,
+    reply::{TrailerFilter, clean},
     hooks::ToolHook,
     skills::{Skill, SkillResolver},
     turn_tools::TurnTools,
@@ -249,7 +249,7 @@ impl KnowledgeChatRuntime {
         let mut reply = ModelReply::default();
         while let Some(event) = turn.unless_cancelled(stream.next()).await? {
             match event? {
-                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(&delta)),
+                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(delta)),
                 ModelEvent::Reasoning(delta) => {
                     if request.stream {
                         turn.log.append(Event::StreamReasoning(delta.clone()));
@@ -267,8 +267,16 @@ impl KnowledgeChatRuntime {
         }
         let end = filter.finish();
         say(turn, request, &mut reply, end.text);
-        reply.suggestions = end.suggestions;
+        reply.suggestions = if end.suggestions.is_empty() { clean(&reply.text).suggestions } else { end.suggestions };
         Ok(reply)
+    }
+
+    fn system_prompt(&self, request: &TurnRequest) -> String {
+        prompt::system(&prompt::Sections {
+            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
+            ..prompt::Sections::default()
+        })
     }
 
     /// Stores the reply, then ends the turn with it.

@@ -14,19 +14,24 @@ use std::sync::Arc;
 use jackfield_plugin_api::{DirectiveSink, ToolProviderContext};
 
 use super::{
-    confirmation::{self, Verdict},
+    confirmation,
     hooks::HookedCall,
+    park::ParkKind,
     registry::RunningTurn,
     run::{KnowledgeChatRuntime, TurnFailure},
     transcript::Transcript,
 };
 use crate::{
+    ids::ParkId,
     model::ModelToolCall,
     protocol::{
         Event,
         event::{StreamChunk, WriteConfirmation},
     },
-    tools::{CallOutcome, CallSetup, LoopGuard, LoopVerdict, PreparedCall, ToolCallResult, ToolSet, needs_confirmation},
+    tools::{
+        AskReason, CallOutcome, CallSetup, LoopGuard, LoopVerdict, Origin, PreparedCall, ToolCallResult, ToolSet,
+        needs_confirmation,
+    },
 };
 
 /// The tool calls of one turn.
@@ -81,7 +86,7 @@ impl<'a> ToolPhase<'a> {
 
     /// Runs one call and returns what the model reads.
     async fn run(&mut self, call: &ModelToolCall) -> Result<String, TurnFailure> {
-        let prepared = match self.runtime.tools.caller.prepare(self.tools, &call.name, &call.arguments) {
+        let prepared = match self.turn.unless_cancelled(self.prepare(call)).await? {
             Ok(prepared) => prepared,
             Err(refused) => {
                 self.announce(call, call.arguments.clone());
@@ -111,6 +116,21 @@ impl<'a> ToolPhase<'a> {
         }
     }
 
+    /// Finds the tool and checks the arguments. A plugin whose tool's effect depends on them is asked on a thread that
+    /// may wait for it.
+    async fn prepare(&self, call: &ModelToolCall) -> Result<PreparedCall, ToolCallResult> {
+        let caller = &self.runtime.tools.caller;
+        let asks_plugin = self.tools.get(&call.name).is_some_and(|offered| {
+            matches!(offered.facts.origin, Origin::Plugin(_)) && offered.tool.declared_effect().is_none()
+        });
+        if !asks_plugin {
+            return caller.prepare(self.tools, &call.name, &call.arguments);
+        }
+        let (caller, tools, call) = (caller.clone(), self.tools.clone(), call.clone());
+        let prepared = tokio::task::spawn_blocking(move || caller.prepare(&tools, &call.name, &call.arguments)).await;
+        prepared.unwrap_or_else(|error| Err(ToolCallResult::error(CallOutcome::Failed, error.to_string())))
+    }
+
     /// Asks the hooks and, where the rules say so, a human. The toolCall chunk is out when this returns.
     async fn may_run(
         &self,
@@ -125,12 +145,13 @@ impl<'a> ToolPhase<'a> {
         let facts = &prepared.tool.facts;
         let names = [facts.wire_name.as_str(), facts.name.as_str()];
         let confirm_tools = &self.runtime.config.confirm_tools;
-        if needs_confirmation(&facts.origin, prepared.effect, &names, confirm_tools, facts.ask).is_none() {
-            self.announce(call, arguments.to_owned());
-            return Ok(Ok(()));
+        match needs_confirmation(&facts.origin, prepared.effect, &names, confirm_tools, facts.ask) {
+            None => {
+                self.announce(call, arguments.to_owned());
+                Ok(Ok(()))
+            }
+            Some(reason) => self.ask_human(call, prepared, arguments, &reason).await,
         }
-        let verdict = self.ask_human(call, prepared, arguments).await?;
-        Ok(confirmation::permit(verdict, &call.name).map_err(ToolCallResult::denied))
     }
 
     /// Parks the turn until a human answers, a deadline passes or the turn is stopped.
@@ -139,18 +160,25 @@ impl<'a> ToolPhase<'a> {
         call: &ModelToolCall,
         prepared: &PreparedCall,
         arguments: &str,
-    ) -> Result<Verdict, TurnFailure> {
+        reason: &AskReason,
+    ) -> Result<Result<(), ToolCallResult>, TurnFailure> {
         let limits = &self.runtime.config.limits;
-        let park = self.turn.parks.park(self.runtime.clock.new_id(), prepared.digest());
+        let id = ParkId(self.runtime.clock.new_id());
+        let park = match self.turn.parks.park(id, ParkKind::Confirmation, prepared.digest()) {
+            Ok(park) => park,
+            Err(error) => return Ok(Err(ToolCallResult::denied(error.to_string()))),
+        };
         let question = WriteConfirmation {
             tool_name: call.name.clone(),
-            action_description: confirmation::describe(&call.name, &prepared.arguments),
+            action_description: confirmation::question(prepared, reason, limits),
         };
         // The question comes before the chunk; a client shows the chunk as what the question is about.
         self.turn.log.append(Event::WriteConfirmationRequired(question));
         self.announce(call, arguments.to_owned());
         let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
-        self.turn.unless_cancelled(park.wait(limits, attended)).await
+        let limits = confirmation::confirmation_limits(limits, false);
+        let end = self.turn.unless_cancelled(park.wait(limits, attended)).await?;
+        Ok(confirmation::settle(&call.name, end))
     }
 
     async fn ask_hooks(&self, prepared: &PreparedCall) -> Result<(), String> {

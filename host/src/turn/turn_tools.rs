@@ -8,7 +8,7 @@ use crate::{
     clock::SharedClock,
     config::ServerConfig,
     knowledge::{KnowledgeBase, Requester},
-    plugins::Plugins,
+    plugins::{PluginState, Plugins},
     tools::{
         BuiltIn, HitSink, SourceRules, ToolCaller, ToolLister, ToolSet, ToolSources, Toolbox, ask_all, issue_refund,
         knowledge_search,
@@ -18,7 +18,7 @@ use crate::{
 /// Everything about tools that outlives a turn.
 pub(crate) struct TurnTools {
     /// Runs calls.
-    pub(super) caller: ToolCaller,
+    pub(super) caller: Arc<ToolCaller>,
     sources: ToolSources,
     toolbox: Toolbox,
     plugins: Arc<Plugins>,
@@ -33,7 +33,7 @@ impl TurnTools {
         plugins: Arc<Plugins>,
     ) -> Self {
         Self {
-            caller: ToolCaller::new(clock, &config.limits),
+            caller: Arc::new(ToolCaller::new(clock, &config.limits)),
             sources: ToolSources::new(embedder, &config.limits),
             toolbox: Toolbox::new(config.plugins.name_conflict, &config.limits),
             plugins,
@@ -58,9 +58,10 @@ impl TurnTools {
     /// Asks every source, within the budget, and merges what they offer. The result stays the same for the whole turn.
     pub(super) async fn for_turn(&self, context: &Arc<ToolProviderContext>, built_in: &[BuiltIn]) -> ToolSet {
         let snapshot = self.plugins.snapshot();
-        let active = snapshot.active().map(|(entry, provider)| {
-            let lister: Arc<dyn ToolLister> = provider.clone();
-            (entry.id.clone(), lister, SourceRules::from(&entry.settings))
+        let active = snapshot.entries.iter().filter_map(|entry| {
+            let lister: Arc<dyn ToolLister> = entry.provider.clone()?;
+            (entry.state == PluginState::Active)
+                .then(|| (entry.id.clone(), lister, SourceRules::from(&entry.settings)))
         });
         let sources = self.sources.for_turn(active);
         let offers = ask_all(&sources, context, self.config.limits.tools_for).await;
