@@ -81,11 +81,13 @@ async fn measure(jackfield: Option<PathBuf>, plan: &Plan) -> anyhow::Result<Repo
     one_stream(&bench, &servers, plan, &mut report).await?;
     paced_streams(&servers, plan, &mut report).await?;
     short_turns(&servers, plan, &mut report).await?;
-    drop(servers);
+    stop(servers).await?;
 
     // Memory is read in fresh processes: what the turns above have left behind is another question.
     let servers = bench.start().await?;
     idle_connections(&servers, plan, &mut report).await?;
+    stop(servers).await?;
+    gateway.stop().await?;
     Ok(report)
 }
 
@@ -107,6 +109,13 @@ impl Bench {
         }
         Ok(servers)
     }
+}
+
+async fn stop(servers: Vec<Process>) -> anyhow::Result<()> {
+    for server in servers {
+        server.stop().await?;
+    }
+    Ok(())
 }
 
 /// One short turn after the other, beside the same request sent straight to the gateway.
@@ -137,15 +146,20 @@ async fn one_token_turns(bench: &Bench, servers: &[Process], plan: &Plan, report
 fn report_short_turns(report: &mut Report, direct_ms: &mut [f64], server_ms: &mut [Vec<f64>]) {
     let direct = percentile(direct_ms, 0.5);
     let medians: Vec<f64> = server_ms.iter_mut().map(|values| percentile(values, 0.5)).collect();
-    report.add(Row { what: "one-token turn, p50, ms", direct: Some(direct), servers: medians.clone(), goal: "≤ 1" });
     report.add(Row {
-        what: "one-token turn, p99, ms",
+        what: "one-token turn, p50, ms".to_owned(),
+        direct: Some(direct),
+        servers: medians.clone(),
+        goal: "≤ 1",
+    });
+    report.add(Row {
+        what: "one-token turn, p99, ms".to_owned(),
         direct: Some(percentile(direct_ms, 0.99)),
         servers: server_ms.iter_mut().map(|values| percentile(values, 0.99)).collect(),
         goal: "",
     });
     report.add(Row {
-        what: "… added to the direct request, p50, ms",
+        what: "… added to the direct request, p50, ms".to_owned(),
         direct: None,
         servers: medians.iter().map(|median| median - direct).collect(),
         goal: "≤ 0.3",
@@ -173,13 +187,13 @@ async fn saturated_streams(servers: &[Process], plan: &Plan, report: &mut Report
         }
     }
     report.add(Row {
-        what: "64 saturated streams: CPU per token, µs",
+        what: format!("{} saturated streams: CPU per token, µs", plan.streams),
         direct: None,
         servers: figures.iter().map(StreamFigures::cpu_micros_per_token).collect(),
         goal: "≤ 3",
     });
     report.add(Row {
-        what: "… tokens per frame",
+        what: "… tokens per frame".to_owned(),
         direct: None,
         servers: figures.iter().map(StreamFigures::tokens_per_frame).collect(),
         goal: "",
@@ -197,13 +211,13 @@ async fn paced_streams(servers: &[Process], plan: &Plan, report: &mut Report) ->
         }
     }
     report.add(Row {
-        what: "64 paced streams: first token, p50, ms",
+        what: format!("{} paced streams: first token, p50, ms", plan.streams),
         direct: None,
         servers: figures.iter_mut().map(|figures| percentile(&mut figures.first_token_ms, 0.5)).collect(),
         goal: "≤ 8",
     });
     report.add(Row {
-        what: "… CPU per token, µs",
+        what: "… CPU per token, µs".to_owned(),
         direct: None,
         servers: figures.iter().map(StreamFigures::cpu_micros_per_token).collect(),
         goal: "≤ 25",
@@ -271,7 +285,7 @@ async fn one_stream(bench: &Bench, servers: &[Process], plan: &Plan, report: &mu
         }
     }
     report.add(Row {
-        what: "one saturated stream, tokens per second",
+        what: "one saturated stream, tokens per second".to_owned(),
         direct: Some(percentile(&mut direct_rates, 0.5)),
         servers: server_rates.iter_mut().map(|rates| percentile(rates, 0.5)).collect(),
         goal: "≥ 200 k",
@@ -297,7 +311,7 @@ async fn short_turns(servers: &[Process], plan: &Plan, report: &mut Report) -> a
     }
     let turns = count(plan.rounds as u64) * count(plan.clients as u64) * count(plan.turns_per_client as u64);
     report.add(Row {
-        what: "short turn, 32 clients: CPU per turn, ms",
+        what: format!("short turn, {} clients: CPU per turn, ms", plan.clients),
         direct: None,
         servers: cpu_seconds.iter().map(|seconds| seconds * 1e3 / turns).collect(),
         goal: "≤ 0.25",
@@ -324,9 +338,9 @@ async fn idle_connections(servers: &[Process], plan: &Plan, report: &mut Report)
         held.push((server.resident_kib()? - start_kib) / 1024.0);
     }
     let rows = [
-        ("resident at start, MiB", at_start, ""),
-        ("memory per idle connection with a session, KiB", per_connection, "≤ 10"),
-        ("memory held after 2 000 connections closed, MiB", held, "≤ 15"),
+        ("resident at start, MiB".to_owned(), at_start, ""),
+        ("memory per idle connection with a session, KiB".to_owned(), per_connection, "≤ 10"),
+        (format!("memory held after {} connections closed, MiB", plan.idle_connections * 2), held, "≤ 15"),
     ];
     for (what, servers, goal) in rows {
         report.add(Row { what, direct: None, servers, goal });

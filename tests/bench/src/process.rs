@@ -16,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 /// The kernel's unit of CPU time in `/proc/PID/stat`, fixed at a hundred per second for user space.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A running process that has said where it listens. Dropping it ends the process.
+/// A running process that has said where it listens. Dropping it ends the process without waiting.
 pub(crate) struct Process {
     child: Child,
     addr: SocketAddr,
@@ -67,6 +67,11 @@ impl Process {
             .await
             .with_context(|| format!("{} did not say where it listens", program.display()))??;
         Ok(Self { child, addr, _home: home })
+    }
+
+    /// Ends the process and waits until it is gone.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Where it listens.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 /// Figures of one kind, of everything that was measured.
 pub(crate) struct Row {
     /// What was measured, with its unit.
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     /// Without any server in between, where that makes sense.
     pub(crate) direct: Option<f64>,
     /// One figure per server, in the order of the report's servers.
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn every_line_of_the_table_has_as_many_columns() {
         let mut report = Report::new(vec!["relay", "jackfield"]);
-        report.add(Row { what: "a", direct: None, servers: vec![0.0, 2.0], goal: "" });
-        report.add(Row { what: "b", direct: Some(1.0), servers: vec![1.0, 250_000.0], goal: "≤ 3" });
+        report.add(Row { what: "a".to_owned(), direct: None, servers: vec![0.0, 2.0], goal: "" });
+        report.add(Row { what: "b".to_owned(), direct: Some(1.0), servers: vec![1.0, 250_000.0], goal: "≤ 3" });
         let table = report.table();
         let columns: Vec<usize> = table.lines().map(|line| line.matches('|').count()).collect();
         assert_eq!(columns, vec![7, 7, 7, 7], "{table}");
