@@ -8,4 +8,5 @@ pub mod ids;
 pub mod knowledge;
 pub mod model;
 pub mod protocol;
+pub mod run_file;
 pub mod storage;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use scope::{Caller, UserScope, normal_email};
-pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
+pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy, verifier_from};
 
 /// What a principal may do in the admin API; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
