@@ -8,6 +8,7 @@ mod host;
 mod output;
 mod provider;
 mod tool;
+pub mod wire;
 
 pub use async_trait::async_trait;
 pub use context::{BoxFuture, CallContext, CallInfo, CallLink};

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use scope::{Caller, UserScope, normal_email};
-pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy, verifier_from};
+pub(crate) use verifiers::MODE_NONE;
+pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
 
 /// What a principal may do in the admin API; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,16 +1,14 @@
 //! The verifiers that ship: none at all, and one shared secret. Neither asks anybody over the network.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use jackfield_plugin_api::GatewayKey;
 use subtle::ConstantTimeEq;
 
 use super::{AuthError, AuthVerifier, Principal, Role};
-use crate::config::{AuthMode, REFERENCE_ORG, ServerConfig};
+use crate::config::REFERENCE_ORG;
 
 /// The label of [`NoAuthVerifier`].
-pub(super) const MODE_NONE: &str = "none";
+pub(crate) const MODE_NONE: &str = "none";
 /// The label of [`LocalTokenVerifier`].
 pub(super) const MODE_LOCAL_TOKEN: &str = "local-token";
 
@@ -84,14 +82,6 @@ impl AuthVerifier for LocalTokenVerifier {
 
     fn mode(&self) -> &'static str {
         MODE_LOCAL_TOKEN
-    }
-}
-
-/// The verifier that a configuration asks for.
-pub fn verifier_from(config: &ServerConfig) -> Arc<dyn AuthVerifier> {
-    match &config.auth {
-        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
-        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
     }
 }
 
@@ -182,16 +172,6 @@ mod tests {
         for token in ["", " \n"] {
             assert!(LocalTokenVerifier::new(token).verify("").await.is_err());
         }
-    }
-
-    #[tokio::test]
-    async fn a_configuration_has_its_verifier() {
-        let mut config = ServerConfig { org_id: "acme".into(), ..ServerConfig::default() };
-        assert_eq!(verifier_from(&config).mode(), "none");
-        config.auth = AuthMode::LocalToken(GatewayKey::new("t"));
-        let verifier = verifier_from(&config);
-        assert_eq!(verifier.mode(), "local-token");
-        assert_eq!(verifier.verify("t").await.unwrap().org_id, "acme");
     }
 
     #[test]

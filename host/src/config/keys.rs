@@ -229,6 +229,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.persona),
     },
     Setting {
+        name: "prompt.skill_folders",
+        env: &["SMOOTH_SKILLS_DIR"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| Ok(draft.config.skill_folders = given.paths()?),
+        show: |config| json!(config.skill_folders),
+    },
+    Setting {
         name: "knowledge.seed",
         env: &["SMOOTH_AGENT_SEED_KB"],
         flag: Some("--seed-kb"),

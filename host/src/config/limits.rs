@@ -40,6 +40,8 @@ pub struct Limits {
     pub confirmation: Duration,
     /// Longest wait for a human when no connected client can answer. Default 60 s.
     pub confirmation_unattended: Duration,
+    /// Characters of the question that a human is asked; the rest of the arguments is counted. Default 2000.
+    pub confirmation_chars: usize,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -64,8 +66,26 @@ pub struct Limits {
     pub tool_absolute: Duration,
     /// Tool call: cap of the grace time after a cancel. Default 5 s.
     pub tool_grace_max: Duration,
-    /// Tool output that reaches the model. Default 64 KiB.
+    /// Tool call: grace time after a cancel for a tool that asks for none. Default 500 ms.
+    pub tool_grace: Duration,
+    /// Tool output that reaches the model; head and tail stay. Default 64 KiB.
     pub tool_output_bytes: usize,
+    /// Shortest time between two progress reports of one call that are shown; the latest wins. Default 100 ms.
+    pub tool_progress_interval: Duration,
+    /// Characters of a progress message that are shown. Default 500.
+    pub tool_progress_chars: usize,
+    /// Name, description and argument schema of one tool; a larger one is not offered. Default 64 KiB.
+    pub tool_schema_bytes: usize,
+    /// Compiled argument schemas that are kept for later turns; the oldest go first. Default 1024.
+    pub tool_schemas_cached: usize,
+    /// Last good tool lists that one provider keeps, one per circle of access; the oldest go first. Default 64.
+    pub tool_lists_kept: usize,
+    /// Late `tools_for` calls of one provider that may still run; past it the last good list holds. Default 4.
+    pub tool_lists_late: usize,
+    /// The same call with the same result this often in one turn: the model is told. Default 3.
+    pub tool_repeats_notice: u32,
+    /// The same call with the same result this often in one turn: the turn stops calling tools. Default 5.
+    pub tool_repeats_stop: u32,
     /// Budget of one provider's `tools_for`; past it the last good list holds. Default 250 ms.
     pub tools_for: Duration,
     /// Tools offered in one turn; the rest are left out and reported. Default 128.
@@ -78,6 +98,23 @@ pub struct Limits {
     pub plugin_files: usize,
     /// Time a plugin gets to stop. Default 5 s.
     pub plugin_shutdown: Duration,
+    /// How long a broken plugin file must be unchanged before it counts as broken and not as half copied. Default 1 s.
+    pub plugin_settle: Duration,
+    /// Bytes of one answer of a plugin (a tool's output, a service's reply); a larger one fails the call. Default
+    /// 16 MiB.
+    pub plugin_answer_bytes: usize,
+    /// Bytes of one tool's description and schema; a larger one is not offered. Default 256 KiB.
+    pub plugin_spec_bytes: usize,
+    /// Time a tool gets to say what a call with certain arguments can change; past it the call counts as
+    /// destructive. Default 250 ms.
+    pub plugin_effect: Duration,
+    /// Service requests and notices of one plugin that may wait at the same time; further ones are refused. Default
+    /// 64.
+    pub plugin_requests: usize,
+    /// Log lines of one plugin in one second; the rest are counted and dropped. Default 1000.
+    pub plugin_log_lines: u32,
+    /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
+    pub plugin_log_bytes: usize,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
     /// Documents in the knowledge base; a further one is refused. Default 100 000.
@@ -110,6 +147,7 @@ impl Default for Limits {
             keepalive: Duration::from_secs(25),
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),
+            confirmation_chars: 2000,
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
@@ -122,13 +160,29 @@ impl Default for Limits {
             tool_idle: Duration::from_secs(60),
             tool_absolute: Duration::from_secs(600),
             tool_grace_max: Duration::from_secs(5),
+            tool_grace: Duration::from_millis(500),
             tool_output_bytes: 64 * KIB,
+            tool_progress_interval: Duration::from_millis(100),
+            tool_progress_chars: 500,
+            tool_schema_bytes: 64 * KIB,
+            tool_schemas_cached: 1024,
+            tool_lists_kept: 64,
+            tool_lists_late: 4,
+            tool_repeats_notice: 3,
+            tool_repeats_stop: 5,
             tools_for: Duration::from_millis(250),
             tools_per_turn: 128,
             plugin_create: Duration::from_secs(10),
             plugin_file_bytes: 256 * MIB as u64,
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
+            plugin_settle: Duration::from_secs(1),
+            plugin_answer_bytes: 16 * MIB,
+            plugin_spec_bytes: 256 * KIB,
+            plugin_effect: Duration::from_millis(250),
+            plugin_requests: 64,
+            plugin_log_lines: 1000,
+            plugin_log_bytes: 8 * KIB,
             knowledge_hits: 3,
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,

@@ -136,6 +136,11 @@ impl PluginsConfig {
     pub fn settings(&self, id: &PluginId) -> PluginSettings {
         self.by_id.get(id).cloned().unwrap_or_default()
     }
+
+    /// Where the folder of private copies is made.
+    pub fn private_base(&self) -> PathBuf {
+        self.private_folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl From<PathBuf> for PluginsConfig {
@@ -193,6 +198,8 @@ pub struct ServerConfig {
     pub agent_name: String,
     /// Replaces the built-in system prompt.
     pub persona: Option<String>,
+    /// Where named skills are looked for, `FOLDER/NAME/SKILL.md`; the first folder that has one wins.
+    pub skill_folders: Vec<PathBuf>,
     /// What a disconnect does to a running turn.
     pub on_disconnect: OnDisconnect,
     /// The plugins.
@@ -223,6 +230,7 @@ impl Default for ServerConfig {
             allow_unauthenticated: false,
             agent_name: "smooth-agent".to_owned(),
             persona: None,
+            skill_folders: Vec::new(),
             on_disconnect: OnDisconnect::Finish,
             plugins: PluginsConfig::default(),
             limits: Limits::default(),
