@@ -204,12 +204,12 @@ impl SettingsArgs {
         flags.extend(self.port.as_ref().map(|port| flag("server.port", "--port", port.as_str())));
         flags.extend(list("server.allowed_origins", "--allow-origin", &self.allow_origin));
         flags.extend(list("server.allowed_hosts", "--allow-host", &self.allow_host));
-        flags.extend(self.allow_unauthenticated.then(|| {
-            flag("server.allow_unauthenticated", "--allow-unauthenticated", true)
-        }));
-        flags.extend(self.token_file.as_ref().map(|path| {
-            flag("auth.token", "--token-file", format!("file:{}", path.display()))
-        }));
+        flags.extend(
+            self.allow_unauthenticated.then(|| flag("server.allow_unauthenticated", "--allow-unauthenticated", true)),
+        );
+        flags.extend(
+            self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
+        );
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
         flags
     }
@@ -299,8 +299,21 @@ mod tests {
     #[test]
     fn every_flag_of_the_server_reaches_its_setting() {
         let words = [
-            "--bind", "::1", "--port", "0", "--model", "m", "--gateway-url", "http://127.0.0.1:1/v1", "--seed-kb",
-            "--confirm-tools", "a,b", "--allow-origin", "http://localhost:5173", "--allow-host", "agent.example",
+            "--bind",
+            "::1",
+            "--port",
+            "0",
+            "--model",
+            "m",
+            "--gateway-url",
+            "http://127.0.0.1:1/v1",
+            "--seed-kb",
+            "--confirm-tools",
+            "a,b",
+            "--allow-origin",
+            "http://localhost:5173",
+            "--allow-host",
+            "agent.example",
             "--allow-unauthenticated",
         ];
         let config = load(&words).unwrap().config;

@@ -110,9 +110,7 @@ fn sources(global: &GlobalArgs) -> Result<Sources, Failure> {
     Ok(Sources::of_process(global.config.as_deref())?)
 }
 
-fn on_runtime(
-    command: impl Future<Output = Result<Option<Exit>, Failure>>,
-) -> Result<Option<Exit>, Failure> {
+fn on_runtime(command: impl Future<Output = Result<Option<Exit>, Failure>>) -> Result<Option<Exit>, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(command);
     // A thread that waits for the keyboard must not hold up the end.

@@ -2,7 +2,7 @@
 
 use jackfield::{
     config::{FlagValue, Limits, Sources},
-    plugins::{self, Inspection, Surveyed},
+    plugins::{self, Inspection, PluginReport},
 };
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub(super) fn list(mut sources: Sources, args: &ListArgs, terminal: &Terminal) -
     Ok(None)
 }
 
-fn list_row(plugin: &Surveyed) -> Vec<String> {
+fn list_row(plugin: &PluginReport) -> Vec<String> {
     let path = plugin.path.display().to_string();
     let version = plugin.version.as_deref().unwrap_or("-");
     let tools = if plugin.tools.is_empty() { "-".to_owned() } else { plugin.tools.join(",") };

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context;
 use jackfield::{
-    auth::verifier_from,
     clock::{Clock, SystemClock},
     config::{ServerConfig, Sources, state_folder},
     local::LocalServer,
     run_file::{RunFile, RunFileGuard},
+    server::{StartError, stop_requested},
 };
 use jackfield_plugin_api::GatewayKey;
 
@@ -42,30 +41,51 @@ async fn run(sources: &Sources, terminal: &Terminal, hint: Option<&str>) -> Resu
     }
     loaded.config.require_memory()?;
     if loaded.config.gateway_key.is_none() && !loaded.config.is_offline() {
-        terminal.message("no gateway key: messages are refused until SMOOAI_GATEWAY_KEY is set; --model offline needs none");
+        terminal.message(
+            "no gateway key: messages are refused until SMOOAI_GATEWAY_KEY is set; --model offline needs none",
+        );
     }
-    let stop = Stop::listen()?;
     let server = start(loaded.config).await?;
     let run_file = write_run_file(sources, server.addr());
     terminal.data(&format!("jackfield {} listening on {}\n", env!("CARGO_PKG_VERSION"), server.ws_url()))?;
     if let Some(hint) = hint {
         terminal.message(hint);
     }
-    stop.wait(server, terminal).await?;
+    let result = until_stopped(server, terminal).await;
     drop(run_file);
-    Ok(None)
+    result
+}
+
+/// The first wish to stop (Ctrl-C, SIGTERM) stops gracefully, the second at once.
+async fn until_stopped(server: LocalServer, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    stop_requested().await;
+    terminal.message("stopping; once more stops at once");
+    tokio::select! {
+        result = server.shutdown() => {
+            result?;
+            Ok(None)
+        }
+        () = stop_requested() => Err(Failure::new(Exit::Interrupted, "stopped at once; turns that ran are lost")),
+    }
 }
 
 /// Starts the server of a configuration, whoever uses it.
 pub(super) async fn start(config: ServerConfig) -> Result<LocalServer, Failure> {
     let address = config.addr();
-    let server = LocalServer::builder()
-        .addr(address)
-        .seed_kb(config.seed_kb)
-        .auth(verifier_from(&config))
-        .plugins(config.plugins.clone())
-        .config(config);
-    Ok(server.spawn().await.with_context(|| format!("the server could not start on {address}"))?)
+    let server = LocalServer::builder().addr(address).seed_kb(config.seed_kb).config(config);
+    Ok(server.spawn().await?)
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        let exit = match error {
+            StartError::Config(_) | StartError::Guard(_) | StartError::Gateway(_) | StartError::Unprotected(_) => {
+                Exit::Config
+            }
+            _ => Exit::Failure,
+        };
+        Self::new(exit, error.to_string())
+    }
 }
 
 /// Without a run file the server still serves; only `chat` has to be told its address.
@@ -79,45 +99,5 @@ fn write_run_file(sources: &Sources, address: SocketAddr) -> Option<RunFileGuard
             tracing::warn!(folder = %folder.display(), %error, "the run file could not be written");
             None
         }
-    }
-}
-
-/// The wish to stop: Ctrl-C, or the system's.
-struct Stop {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    /// Listens from now on, so that nothing is missed while the server starts.
-    fn listen() -> Result<Self, Failure> {
-        Ok(Self {
-            #[cfg(unix)]
-            terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
-        })
-    }
-
-    /// The first wish stops gracefully, the second at once.
-    async fn wait(mut self, server: LocalServer, terminal: &Terminal) -> Result<(), Failure> {
-        self.next().await?;
-        terminal.message("stopping; once more stops at once");
-        tokio::select! {
-            result = server.shutdown() => Ok(result.context("the server did not stop cleanly")?),
-            second = self.next() => {
-                second?;
-                Err(Failure::new(Exit::Interrupted, "stopped at once; turns that ran are lost"))
-            }
-        }
-    }
-
-    async fn next(&mut self) -> Result<(), Failure> {
-        #[cfg(unix)]
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result?,
-            _ = self.terminate.recv() => {}
-        }
-        #[cfg(not(unix))]
-        tokio::signal::ctrl_c().await?;
-        Ok(())
     }
 }

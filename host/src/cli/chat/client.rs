@@ -45,9 +45,12 @@ impl Client {
     pub(super) async fn create_session(&mut self) -> Result<String, Failure> {
         self.send(&Outgoing::session()).await?;
         let answer = timeout(ANSWER_TIMEOUT, self.next()).await;
-        let (text, frame) = answer.map_err(|_| Failure::new(Exit::Failure, "the server opened no session within 10 s"))??;
+        let (text, frame) =
+            answer.map_err(|_| Failure::new(Exit::Failure, "the server opened no session within 10 s"))??;
         match frame {
-            Incoming::ImmediateResponse { data } if data.session_id.is_some() => Ok(data.session_id.unwrap_or_default()),
+            Incoming::ImmediateResponse { data } if data.session_id.is_some() => {
+                Ok(data.session_id.unwrap_or_default())
+            }
             Incoming::Error { error } => {
                 let text = format!("the server opened no session: {} ({})", harmless(&error.message), error.code);
                 Err(Failure::new(Exit::Failure, text))
@@ -69,7 +72,8 @@ impl Client {
     /// Dropping the future loses no frame.
     pub(super) async fn next(&mut self) -> Result<(String, Incoming), Failure> {
         loop {
-            let message = timeout(SILENCE_MAX, self.socket.next()).await.map_err(|_| gone("it was silent for 120 s"))?;
+            let message =
+                timeout(SILENCE_MAX, self.socket.next()).await.map_err(|_| gone("it was silent for 120 s"))?;
             match message {
                 Some(Ok(Message::Text(text))) => {
                     let frame = serde_json::from_str(&text).map_err(|_| unexpected(&text))?;

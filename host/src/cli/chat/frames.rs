@@ -21,7 +21,12 @@ pub(super) enum Outgoing<'a> {
 impl<'a> Outgoing<'a> {
     pub(super) fn session() -> Self {
         let (request_id, agent_id) = (SESSION, AGENT_ID);
-        Self::CreateConversationSession { request_id, agent_id, user_name: "jackfield chat", supports: &["tool_progress"] }
+        Self::CreateConversationSession {
+            request_id,
+            agent_id,
+            user_name: "jackfield chat",
+            supports: &["tool_progress"],
+        }
     }
 
     pub(super) fn message(session_id: &'a str, message: &'a str) -> Self {
@@ -41,12 +46,24 @@ impl<'a> Outgoing<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Incoming {
-    ImmediateResponse { data: Ready },
-    StreamToken { token: String },
-    StreamChunk { data: Chunk },
-    WriteConfirmationRequired { data: Nested<Confirmation> },
-    EventualResponse { data: Nested<Answer> },
-    Error { error: ErrorBody },
+    ImmediateResponse {
+        data: Ready,
+    },
+    StreamToken {
+        token: String,
+    },
+    StreamChunk {
+        data: Chunk,
+    },
+    WriteConfirmationRequired {
+        data: Nested<Confirmation>,
+    },
+    EventualResponse {
+        data: Nested<Answer>,
+    },
+    Error {
+        error: ErrorBody,
+    },
     Cancelled {},
     #[serde(other)]
     Other,
@@ -126,7 +143,10 @@ mod tests {
     #[test]
     fn what_is_sent() {
         for (frame, expected) in [
-            (Outgoing::message("s", "hi"), json!({"action": "send_message", "requestId": "turn", "sessionId": "s", "message": "hi"})),
+            (
+                Outgoing::message("s", "hi"),
+                json!({"action": "send_message", "requestId": "turn", "sessionId": "s", "message": "hi"}),
+            ),
             (
                 Outgoing::confirmation("s", true),
                 json!({"action": "confirm_tool_action", "requestId": "turn", "sessionId": "s", "approved": true}),

@@ -23,18 +23,16 @@ use super::{
     Exit, Failure,
     args::ChatArgs,
     serve,
-    terminal::{Terminal, harmless},
+    terminal::{Terminal, harmless, one_line},
 };
 
+/// Characters of the reason why a plugin is not there.
+const REASON_CHARS: usize = 400;
 /// A longer message than this is not typed by a person; the server's own limit is smaller.
 const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Sends one message and prints the answer.
-pub(super) async fn chat(
-    sources: Sources,
-    args: &ChatArgs,
-    terminal: &Terminal,
-) -> Result<Option<Exit>, Failure> {
+pub(super) async fn chat(sources: Sources, args: &ChatArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
     let message = message_text(args)?;
     let place = Place::find(sources, args, terminal).await?;
     let result = async {
@@ -96,7 +94,13 @@ impl Place {
         terminal.message(&terminal.faint("starting a server for this message"));
         config.bind = std::net::Ipv4Addr::LOCALHOST.into();
         config.port = 0;
+        let plugin_time = config.limits.plugin_create;
         let own = serve::start(config).await?;
+        // This server has one turn only, so its plugins have to be there for it.
+        let reports = own.plugins_settled(plugin_time).await;
+        for reason in reports.iter().filter_map(|report| report.reason.as_deref()) {
+            terminal.message(&one_line(reason, REASON_CHARS));
+        }
         Ok(Self { url: own.ws_url(), token, own: Some(own) })
     }
 }
