@@ -36,8 +36,7 @@ pub fn local_config() -> Result<ServerConfig, StartError> {
 ///
 /// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
 pub async fn serve_local(addr: &str) -> Result<(), StartError> {
-    let addr: SocketAddr =
-        addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
     let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
     announce(&server);
     super::shutdown::stop_requested().await;
@@ -170,8 +169,7 @@ impl LocalServerBuilder {
             None => config.auth != AuthMode::None,
         };
         bind_allowed(addr, checks_tokens, config.allow_unauthenticated)?;
-        let listener =
-            TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
+        let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
         // The guard compares `Host` with the address that is really bound.
         config.port = addr.port();
