@@ -5,23 +5,22 @@ use super::manifest::{Binary, GlibcVersion, Manifest};
 
 /// What this process is, as far as a plugin has to fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostFacts {
+pub(super) struct HostFacts {
     /// Version of the binary interface that this host speaks.
-    pub abi: (u32, u32),
+    pub(super) abi: (u32, u32),
     /// The target this host was built for, as manifests name it.
-    pub target: &'static str,
+    pub(super) target: &'static str,
     /// File format of this system's libraries.
-    pub format: &'static str,
+    pub(super) format: &'static str,
     /// Processor of this host.
-    pub machine: &'static str,
+    pub(super) machine: &'static str,
     /// The C library of this process, where it is the GNU one.
-    pub glibc: Option<GlibcVersion>,
+    pub(super) glibc: Option<GlibcVersion>,
 }
 
 /// Why a plugin is refused. The text leaves the file's name to whoever reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Another processor or system.
     #[error("it is built for {found}, this host needs {expected}; build the plugin for this target")]
     Target {
@@ -79,7 +78,7 @@ pub enum Refusal {
 /// # Errors
 ///
 /// The first [`Refusal`] met.
-pub fn verify(binary: &Binary, manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
+pub(super) fn verify(binary: &Binary, manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
     check_binary(binary, host)?;
     check_id(&manifest.id)?;
     check_abi(&manifest.abi, host)?;
