@@ -19,6 +19,9 @@ use crate::ids::PluginId;
 /// The model name that selects the built-in offline model.
 pub const OFFLINE_MODEL: &str = "offline";
 
+/// The processor of this program, as Rust calls it.
+pub const MACHINE: &str = std::env::consts::ARCH;
+
 /// Where conversations are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
