@@ -1,1 +1,3 @@
-//! skeleton
+//! What the tests share.
+
+pub mod plugins;

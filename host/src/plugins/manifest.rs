@@ -90,6 +90,9 @@ pub struct Manifest {
     /// `unwind` or `abort`.
     #[serde(default)]
     pub panic: Option<String>,
+    /// The author says that it must run in a process of its own.
+    #[serde(default)]
+    pub isolated_only: bool,
 }
 
 /// A tool as the manifest names it.
@@ -284,7 +287,7 @@ fn machine_name(file: &object::File<'_>) -> String {
     match file.architecture() {
         Architecture::X86_64 => "x86_64".to_owned(),
         Architecture::X86_64_X32 => "x86_64-x32".to_owned(),
-        Architecture::I386 => "i686".to_owned(),
+        Architecture::I386 => "x86".to_owned(),
         Architecture::Aarch64 => "aarch64".to_owned(),
         Architecture::Arm => "arm".to_owned(),
         Architecture::Riscv64 => "riscv64".to_owned(),

@@ -55,7 +55,7 @@ fn host_facts() -> &'static HostFacts {
         } else {
             "elf"
         },
-        machine: std::env::consts::ARCH,
+        machine: crate::config::MACHINE,
         glibc: load::host_glibc(),
     })
 }

@@ -56,6 +56,9 @@ pub(super) enum Refusal {
         "it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again"
     )]
     Panic(String),
+    /// Its author does not want it in anybody's process.
+    #[error("its author says that it must run isolated (isolated_only), this host loads plugins into its own process; use a host that isolates plugins")]
+    IsolatedOnly,
     /// A compiler known to build broken vtables.
     #[error(
         "it is built with rustc {0}, which builds broken vtables; build it again with 1.98.1 or later, or with 1.97"
@@ -142,6 +145,9 @@ fn check_target(manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
 }
 
 fn check_panic(manifest: &Manifest) -> Result<(), Refusal> {
+    if manifest.isolated_only {
+        return Err(Refusal::IsolatedOnly);
+    }
     match manifest.panic.as_deref() {
         Some("unwind") => Ok(()),
         other => Err(Refusal::Panic(shortened(other.unwrap_or("")))),
@@ -214,7 +220,7 @@ mod tests {
 
     #[test]
     fn each_misfit_says_found_expected_and_remedy() {
-        let cases: [(String, [&str; 3]); 10] = [
+        let cases: [(String, [&str; 3]); 11] = [
             (refusal(|binary, _| binary.machine = "aarch64".to_owned()), ["aarch64", "x86_64", "build the plugin"]),
             (refusal(|binary, _| binary.format = "pe"), ["(pe)", "(elf)", "build the plugin"]),
             (refusal(|_, manifest| manifest.id = "Clock".to_owned()), ["\"Clock\"", "a-z", "change `id`"]),
@@ -230,6 +236,7 @@ mod tests {
                 refusal(|_, manifest| manifest.target = Some("x86_64-pc-windows-msvc".to_owned())),
                 ["windows", "linux", "build"],
             ),
+            (refusal(|_, manifest| manifest.isolated_only = true), ["isolated_only", "own process", "use a host"]),
             (refusal(|binary, _| binary.glibc = GlibcVersion::parse("2.41")), ["2.41", "2.36", "older system"]),
         ];
         for (text, parts) in cases {
