@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::ids::ToolCallId;
 
+/// The line under which a system message holds retrieved passages; the offline model recognises it.
+pub const KNOWLEDGE_HEADING: &str = "Knowledge that may help:";
+
 /// One picture in a user message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelImage {
