@@ -165,8 +165,12 @@ pub fn patched(library: &Path, changes: &[(&str, &str)]) -> Vec<u8> {
     let mut bytes = fs::read(library).expect("the built library can be read");
     for (from, to) in changes {
         assert_eq!(from.len(), to.len(), "a patch must not move anything: {from} -> {to}");
-        let places: Vec<usize> =
-            bytes.windows(from.len()).enumerate().filter(|(_, window)| *window == from.as_bytes()).map(|(at, _)| at).collect();
+        let places: Vec<usize> = bytes
+            .windows(from.len())
+            .enumerate()
+            .filter(|(_, window)| *window == from.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
         assert!(!places.is_empty(), "{from} is not in {}", library.display());
         for at in places {
             bytes[at..at + to.len()].copy_from_slice(to.as_bytes());

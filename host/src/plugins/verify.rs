@@ -57,7 +57,9 @@ pub(super) enum Refusal {
     )]
     Panic(String),
     /// Its author does not want it in anybody's process.
-    #[error("its author says that it must run isolated (isolated_only), this host loads plugins into its own process; use a host that isolates plugins")]
+    #[error(
+        "its author says that it must run isolated (isolated_only), this host loads plugins into its own process; use a host that isolates plugins"
+    )]
     IsolatedOnly,
     /// A compiler known to build broken vtables.
     #[error(
