@@ -86,8 +86,15 @@ impl<T> OwnedTask<T> {
     ///
     /// Dropping the wait keeps the task; dropping the `OwnedTask` aborts it.
     pub(super) async fn result(&mut self) -> Option<T> {
-        // Nothing of ours panics in there (foreign code is guarded by the interface), so any join error is a stop.
-        (&mut self.0).await.ok()
+        (&mut self.0)
+            .await
+            .inspect_err(|error| {
+                // Panics of plugins are caught by the interface, so this one is ours.
+                if error.is_panic() {
+                    tracing::error!(%error, "the host failed on a plugin's thread");
+                }
+            })
+            .ok()
     }
 }
 
