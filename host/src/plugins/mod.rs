@@ -47,7 +47,7 @@ fn host_facts() -> &'static HostFacts {
     FACTS.get_or_init(|| HostFacts {
         abi: verify::version_numbers(jackfield_plugin_abi::ABI_VERSION)
             .expect("our own version is two numbers or more"),
-        target: "",
+        target: jackfield_plugin_api::wire::TARGET,
         format: if cfg!(windows) {
             "pe"
         } else if cfg!(target_vendor = "apple") {
