@@ -9,7 +9,7 @@ use crate::{Plugin, PluginManifest, manifest::Field, shim};
 /// Which compiler built this crate, as `rustc --version` says it.
 const RUSTC: &str = env!("JACKFIELD_RUSTC");
 /// The target this crate was built for.
-const TARGET: &str = env!("JACKFIELD_TARGET");
+pub const TARGET: &str = env!("JACKFIELD_TARGET");
 /// The version of this crate.
 const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
