@@ -27,6 +27,7 @@ mod private;
 mod registry;
 mod report;
 mod runtime;
+mod survey;
 mod verify;
 
 pub use discover::FolderError;
@@ -35,6 +36,7 @@ pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use private::PrivateFolderError;
 pub use registry::{PluginEntry, PluginSnapshot, PluginState, Plugins, PluginsError};
 pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use survey::survey;
 pub use verify::is_plugin_id;
 
 pub use crate::config::{PluginSettings, PluginsConfig};
