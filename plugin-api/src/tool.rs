@@ -145,6 +145,12 @@ pub trait Tool: Send + Sync + 'static {
         if self.is_read_only() { Effect::ReadOnly } else { Effect::Destructive }
     }
 
+    /// The effect of every call, when it is the same whatever the arguments are; `None` when [`effect`](Tool::effect)
+    /// has to be asked for each. Default: [`Effect::ReadOnly`] for a read-only tool, otherwise `None`.
+    fn declared_effect(&self) -> Option<Effect> {
+        self.is_read_only().then_some(Effect::ReadOnly)
+    }
+
     /// Time limits and other wishes. Default: none, so that the host's defaults hold.
     fn options(&self) -> ToolOptions {
         ToolOptions::default()
