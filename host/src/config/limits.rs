@@ -54,6 +54,22 @@ pub struct Limits {
     pub model_retry_base: Duration,
     /// Model call: longest pause before a retry. Default 60 s.
     pub model_retry_max: Duration,
+    /// Model call: largest random addition to a computed pause, so that many turns do not retry at once. Default 0.5 s.
+    pub model_retry_jitter: Duration,
+    /// Model call: how long the rest of a reply (usage, end mark) may take once the model said why it stopped; then the
+    /// reply counts as complete. Default 5 s.
+    pub model_after_finish: Duration,
+    /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
+    /// Default 30 s.
+    pub model_pool_idle: Duration,
+    /// Asking the gateway about its models: longest duration. Default 2 s.
+    pub model_catalog: Duration,
+    /// Asking the gateway about its models: pause after a failure. Default 60 s.
+    pub model_catalog_retry: Duration,
+    /// Asking the gateway about its models: largest answer; a larger one counts as a failure. Default 4 MiB.
+    pub model_catalog_bytes: usize,
+    /// The part of an error answer that is read. Default 64 KiB.
+    pub model_error_bytes: usize,
     /// One line of the model's stream; a longer one fails the call. Default 4 MiB.
     pub model_line_bytes: usize,
     /// Text of one reply; a longer one fails the call. Default 8 MiB.
@@ -154,6 +170,13 @@ impl Default for Limits {
             model_retries: 3,
             model_retry_base: Duration::from_secs(1),
             model_retry_max: Duration::from_secs(60),
+            model_retry_jitter: Duration::from_millis(500),
+            model_after_finish: Duration::from_secs(5),
+            model_pool_idle: Duration::from_secs(30),
+            model_catalog: Duration::from_secs(2),
+            model_catalog_retry: Duration::from_secs(60),
+            model_catalog_bytes: 4 * MIB,
+            model_error_bytes: 64 * KIB,
             model_line_bytes: 4 * MIB,
             model_reply_bytes: 8 * MIB,
             tool_calls_per_reply: 64,

@@ -22,7 +22,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use queue::{Overflow, Queue, QueueLimits};
+use queue::Queue;
+pub use queue::QueueLimits;
 
 use crate::protocol::EventFrame;
 

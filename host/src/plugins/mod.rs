@@ -49,7 +49,7 @@ fn host_facts() -> &'static HostFacts {
     FACTS.get_or_init(|| HostFacts {
         abi: verify::version_numbers(jackfield_plugin_abi::ABI_VERSION)
             .expect("our own version is two numbers or more"),
-        target: "",
+        target: jackfield_plugin_api::wire::TARGET,
         format: if cfg!(windows) {
             "pe"
         } else if cfg!(target_vendor = "apple") {
@@ -57,7 +57,7 @@ fn host_facts() -> &'static HostFacts {
         } else {
             "elf"
         },
-        machine: std::env::consts::ARCH,
+        machine: crate::config::MACHINE,
         glibc: load::host_glibc(),
     })
 }

@@ -7,7 +7,7 @@ use jackfield_plugin_api::ToolProvider;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppState, StartError, build_state, serve};
+use super::{StartError, build_state, serve};
 use crate::{
     auth::{AuthVerifier, MODE_NONE},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
@@ -41,6 +41,13 @@ pub async fn serve_local(addr: &str) -> Result<(), StartError> {
     announce(&server);
     super::shutdown::stop_requested().await;
     server.shutdown().await
+}
+
+/// Prints the start-up line, which scripts read the port from.
+fn announce(server: &LocalServer) {
+    use std::io::Write;
+    // Nobody may read standard output; the server serves all the same.
+    let _ = writeln!(std::io::stdout(), "jackfield is listening on {}", server.ws_url());
 }
 
 /// Puts a [`LocalServer`] together. Every setter has a default, and a later call replaces an earlier one.

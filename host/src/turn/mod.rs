@@ -23,7 +23,6 @@ mod registry;
 mod reply;
 mod run;
 mod skills;
-mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
