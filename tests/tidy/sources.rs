@@ -16,10 +16,14 @@ pub(crate) struct Source {
 impl Source {
     /// The code that ships: comments, texts and test modules are blank, line breaks stay. Empty for a test's own file.
     pub(crate) fn shipped(&self) -> String {
-        let is_test =
-            self.path.ends_with("/tests.rs") || self.path.contains("/tests/") || self.path.starts_with("tests/");
-        if is_test { String::new() } else { without_tests(&code_of(&self.text)) }
+        if is_test(&self.path) { String::new() } else { without_tests(&code_of(&self.text)) }
     }
+}
+
+/// Whether a whole file is a test's: by its name, or because it holds the promises that storages are tested for.
+fn is_test(path: &str) -> bool {
+    let by_folder = path.starts_with("tests/") || path.contains("/tests/");
+    by_folder || path.ends_with("/tests.rs") || path.ends_with("/contract.rs")
 }
 
 /// The workspace's folder.
@@ -148,17 +152,23 @@ fn quoted(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// The code without the blocks below `#[cfg(test)]`.
+/// The code without the items that only a test build has: `#[cfg(test)]`, `#[cfg(all(test, unix))]`.
 fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
+    const MARK: &str = "#[cfg(";
     let mut kept = String::new();
     let mut rest = code;
     while let Some(at) = rest.find(MARK) {
-        kept.push_str(&rest[..at]);
-        rest = &rest[at + MARK.len()..];
-        let end = end_of_item(rest);
-        kept.extend(rest[..end].chars().filter(|letter| *letter == '\n'));
-        rest = &rest[end..];
+        let condition_end = rest[at..].find(']').map_or(rest.len(), |end| at + end + 1);
+        let condition = &rest[at..condition_end];
+        if has_word(condition, "test") && !condition.contains("not(test") {
+            let end = condition_end + end_of_item(&rest[condition_end..]);
+            kept.push_str(&rest[..at]);
+            kept.extend(rest[at..end].chars().filter(|letter| *letter == '\n'));
+            rest = &rest[end..];
+        } else {
+            kept.push_str(&rest[..condition_end]);
+            rest = &rest[condition_end..];
+        }
     }
     kept + rest
 }
@@ -205,6 +215,8 @@ fn test_modules_do_not_ship() {
     let shipped = without_tests(code);
     assert!(shipped.contains("fn a") && shipped.contains("fn c") && shipped.contains("fn d"));
     assert!(!shipped.contains("fn b") && !shipped.contains("more"));
+    let shipped = without_tests("#[cfg(all(test, unix))] mod a {} #[cfg(unix)] mod b {} #[cfg(not(test))] mod c {}");
+    assert!(!shipped.contains("mod a") && shipped.contains("mod b") && shipped.contains("mod c"));
 }
 
 #[test]
