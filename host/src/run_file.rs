@@ -103,7 +103,9 @@ impl RunFile {
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
-            Ok(metadata) if metadata.len() > BYTES_MAX => return Err(io::Error::other("it is too long for a run file")),
+            Ok(metadata) if metadata.len() > BYTES_MAX => {
+                return Err(io::Error::other("it is too long for a run file"));
+            }
             Ok(_) => {}
         }
         let text: Text = serde_json::from_slice(&fs::read(path)?)?;

@@ -6,12 +6,20 @@ use jackfield::{
     clock::{Clock, SystemClock},
     config::{ServerConfig, Sources, state_folder},
     local::LocalServer,
+    plugins::PluginReport,
     run_file::{RunFile, RunFileGuard},
     server::{StartError, stop_requested},
 };
 use jackfield_plugin_api::GatewayKey;
 
-use super::{Exit, Failure, args::SettingsArgs, terminal::Terminal};
+use super::{
+    Exit, Failure,
+    args::SettingsArgs,
+    terminal::{Terminal, one_line},
+};
+
+/// Characters of a plugin's tools or of the reason why it is not there.
+const DETAIL_CHARS: usize = 400;
 
 /// Runs the server of the configuration.
 pub(super) async fn serve(
@@ -20,7 +28,7 @@ pub(super) async fn serve(
     terminal: &Terminal,
 ) -> Result<Option<Exit>, Failure> {
     sources.flags = settings.flags();
-    run(&sources, terminal, None).await
+    run(&sources, terminal, Kind::Serve).await
 }
 
 /// Runs the server with the offline model and demo knowledge.
@@ -30,30 +38,49 @@ pub(super) async fn demo(
     terminal: &Terminal,
 ) -> Result<Option<Exit>, Failure> {
     sources.flags = settings.demo_flags();
-    let hint = "try it in another terminal:  jackfield chat \"Until when can I send an item back?\"";
-    run(&sources, terminal, Some(hint)).await
+    run(&sources, terminal, Kind::Demo).await
 }
 
-async fn run(sources: &Sources, terminal: &Terminal, hint: Option<&str>) -> Result<Option<Exit>, Failure> {
+/// What a person sees of the two commands that differ in settings otherwise.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Serve,
+    Demo,
+}
+
+async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Option<Exit>, Failure> {
     let loaded = sources.load()?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     loaded.config.require_memory()?;
-    if loaded.config.gateway_key.is_none() && !loaded.config.is_offline() {
+    let without_key = loaded.config.gateway_key.is_none() && !loaded.config.is_offline();
+    let plugin_time = loaded.config.limits.plugin_create;
+    let server = start(loaded.config).await?;
+    if kind == Kind::Demo {
+        // The first thing that people try is a plugin's tool, so it has to be there when the address is.
+        announce_plugins(&server.plugins_settled(plugin_time).await, terminal);
+    }
+    let run_file = write_run_file(sources, server.addr());
+    terminal.data(&format!("jackfield {} listening on {}\n", env!("CARGO_PKG_VERSION"), server.ws_url()))?;
+    if without_key {
         terminal.message(
             "no gateway key: messages are refused until SMOOAI_GATEWAY_KEY is set; --model offline needs none",
         );
     }
-    let server = start(loaded.config).await?;
-    let run_file = write_run_file(sources, server.addr());
-    terminal.data(&format!("jackfield {} listening on {}\n", env!("CARGO_PKG_VERSION"), server.ws_url()))?;
-    if let Some(hint) = hint {
-        terminal.message(hint);
+    if kind == Kind::Demo {
+        terminal.message("try it in another terminal:  jackfield chat \"Until when can I send an item back?\"");
     }
     let result = until_stopped(server, terminal).await;
     drop(run_file);
     result
+}
+
+fn announce_plugins(reports: &[PluginReport], terminal: &Terminal) {
+    for report in reports {
+        let detail = report.reason.clone().unwrap_or_else(|| report.tools.join(", "));
+        terminal.message(&format!("plugin {} is {}: {}", report.id, report.state, one_line(&detail, DETAIL_CHARS)));
+    }
 }
 
 /// The first wish to stop (Ctrl-C, SIGTERM) stops gracefully, the second at once.

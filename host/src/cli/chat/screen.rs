@@ -17,11 +17,13 @@ pub(super) struct Screen<'a> {
     /// Whether something of the answer was printed, and whether its last line still goes on.
     answer_began: bool,
     line_goes_on: bool,
+    /// Line breaks that are printed only when something follows them.
+    held_breaks: usize,
 }
 
 impl<'a> Screen<'a> {
     pub(super) fn new(terminal: &'a Terminal, json: bool) -> Self {
-        Self { terminal, json, answer_began: false, line_goes_on: false }
+        Self { terminal, json, answer_began: false, line_goes_on: false, held_breaks: 0 }
     }
 
     /// Prints one frame.
@@ -47,13 +49,20 @@ impl<'a> Screen<'a> {
     }
 
     fn answer(&mut self, text: &str) -> Result<(), Failure> {
-        self.terminal.data(&harmless(text))?;
-        self.answer_began |= !text.is_empty();
-        self.line_goes_on = !text.ends_with('\n');
+        let text = harmless(text);
+        let shown = text.trim_end_matches('\n');
+        if !shown.is_empty() {
+            self.terminal.data(&format!("{}{shown}", "\n".repeat(std::mem::take(&mut self.held_breaks))))?;
+            (self.answer_began, self.line_goes_on) = (true, true);
+        }
+        if self.answer_began {
+            self.held_breaks += text.len() - shown.len();
+        }
         Ok(())
     }
 
     fn end_line(&mut self) -> Result<(), Failure> {
+        self.held_breaks = 0;
         if std::mem::take(&mut self.line_goes_on) {
             self.terminal.data("\n")?;
         }
