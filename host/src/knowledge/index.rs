@@ -37,7 +37,7 @@ const QUESTION_PART_BYTES: usize = 2048;
 const QUESTION_WORDS_MAX: usize = 64;
 /// Passages that one search may look at, summed over its words. The rarest words come first; the common rest of a long
 /// question would cost much and change little.
-const POSTINGS_MAX: u64 = 12_000;
+const POSTINGS_MAX: u64 = 6_000;
 /// Hits of one search.
 const HITS_MAX: usize = 100;
 /// Name under which the index knows how to split text.

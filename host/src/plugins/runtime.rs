@@ -107,10 +107,7 @@ impl<T> Drop for OwnedTask<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::{
-        sync::mpsc,
-        time::{Duration, Instant},
-    };
+    use std::{sync::mpsc, time::Duration};
 
     use super::*;
 
@@ -157,7 +154,7 @@ mod tests {
         let (free, stuck) = mpsc::channel::<()>();
         drop(runtime.spawn(async move { stuck.recv().is_ok() }));
         assert_eq!(runtime.spawn_owned(async { 7 }).result().await, Some(7));
-        let begin = Instant::now();
+        let begin = tokio::time::Instant::now();
         runtime.stop();
         assert!(begin.elapsed() < Duration::from_secs(1));
         assert_eq!(runtime.spawn_owned(async { 7 }).result().await, None);

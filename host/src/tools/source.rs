@@ -307,10 +307,13 @@ impl fmt::Debug for ToolSource {
     }
 }
 
+/// What a lister came to: its answer, or the panic it ended with.
+type Listed = Result<Result<Vec<Arc<dyn Tool>>, ListFault>, Box<dyn std::any::Any + Send>>;
+
 /// A request that runs.
 struct Request {
     source: Arc<ToolSource>,
-    task: JoinHandle<Result<Result<Vec<Arc<dyn Tool>>, ListFault>, Box<dyn std::any::Any + Send>>>,
+    task: JoinHandle<Listed>,
     watch: Weak<()>,
 }
 

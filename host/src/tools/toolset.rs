@@ -202,10 +202,13 @@ impl Place {
 /// compared by address, and the weak references keep those addresses from being used again.
 struct Memo {
     built_ins: Vec<Arc<ToolSchema>>,
-    offers: Vec<(Origin, SourceRules, Vec<Weak<dyn Tool>>)>,
+    offers: Vec<KnownOffer>,
     allowed: Vec<String>,
     plan: Arc<Plan>,
 }
+
+/// Whose tools, by which rules, and which objects.
+type KnownOffer = (Origin, SourceRules, Vec<Weak<dyn Tool>>);
 
 impl Memo {
     fn new(built_ins: &[BuiltIn], offers: &[Offer], allowed: &[String], plan: Arc<Plan>) -> Self {
