@@ -125,7 +125,7 @@ mod tests {
     impl PassageSearch for Fixed {
         fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
             assert_eq!((requester.org_id.as_str(), query), ("org", "returns"));
-            self.0.clone().map(|hits| hits.into_iter().take(limit).collect()).map_err(KnowledgeError::Index)
+            self.0.clone().map(|hits| hits.into_iter().take(limit).collect()).map_err(KnowledgeError)
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
         let (error, _) = run(Ok(Vec::new()), json!({"query": "  "})).await;
         assert!(matches!(error, Err(ToolError::InvalidArguments(_))), "{error:?}");
         let (error, _) = run(Err("index gone".to_owned()), json!({"query": "returns"})).await;
-        assert_eq!(error.unwrap_err().message(), "the knowledge index failed: index gone");
+        assert_eq!(error.unwrap_err().message(), "the knowledge base failed: index gone");
     }
 
     #[test]
