@@ -1,7 +1,7 @@
 //! Tests that every storage must pass. A storage's own test module calls [`storage_contract!`] with a function that
 //! makes an empty one.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
