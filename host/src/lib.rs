@@ -29,6 +29,7 @@ pub mod model;
 mod outgoing;
 pub mod plugins;
 pub mod protocol;
+pub mod run_file;
 pub mod server;
 mod socket;
 pub mod storage;

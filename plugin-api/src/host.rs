@@ -51,6 +51,11 @@ impl Host {
         Self::new(Arc::new(Detached))
     }
 
+    /// The program that a plugin is linked into: no services, and with the feature `tracing` the program's own log.
+    pub(crate) fn in_program() -> Self {
+        Self::new(Arc::new(InProgram))
+    }
+
     /// Asks a service of the host, or of another plugin (`PLUGIN.service/1`), in JSON.
     ///
     /// # Errors
@@ -98,5 +103,34 @@ impl HostLink for Detached {
         let message = format!("service {service} is not offered here");
         Box::pin(async move { Err(ToolError::Unavailable(message)) })
     }
+    fn notify(&self, _: &Value) {}
+}
+
+struct InProgram;
+
+impl HostLink for InProgram {
+    fn log_enabled(&self, _: LogLevel) -> bool {
+        cfg!(feature = "tracing")
+    }
+
+    #[cfg(not(feature = "tracing"))]
+    fn log(&self, _: LogLevel, _: &str, _: &str, _: &Value, _: u64) {}
+
+    #[cfg(feature = "tracing")]
+    fn log(&self, level: LogLevel, target: &str, message: &str, fields: &Value, _: u64) {
+        // A level is part of what the compiler knows about an event, hence one line for each.
+        match level {
+            LogLevel::Error => tracing::error!(plugin_target = target, %fields, "{message}"),
+            LogLevel::Warn => tracing::warn!(plugin_target = target, %fields, "{message}"),
+            LogLevel::Info => tracing::info!(plugin_target = target, %fields, "{message}"),
+            LogLevel::Debug => tracing::debug!(plugin_target = target, %fields, "{message}"),
+            LogLevel::Trace => tracing::trace!(plugin_target = target, %fields, "{message}"),
+        }
+    }
+
+    fn request(&self, service: &str, body: Vec<u8>) -> BoxFuture<Result<Vec<u8>, ToolError>> {
+        Detached.request(service, body)
+    }
+
     fn notify(&self, _: &Value) {}
 }

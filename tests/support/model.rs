@@ -124,6 +124,11 @@ impl ScriptedModel {
         state.script.replies.extend(script.replies);
     }
 
+    /// Forgets the replies that were not given yet and goes on with these.
+    pub fn replace(&self, script: impl Into<Script>) {
+        self.shared.state().script = script.into();
+    }
+
     /// The chat completions asked for so far.
     pub fn requests(&self) -> Vec<CapturedRequest> {
         self.shared.state().requests.clone()

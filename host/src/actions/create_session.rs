@@ -5,12 +5,7 @@ use serde_json::{Map, Value};
 use super::{Connection, Outcome, Services, done, visible};
 use crate::{
     ids::{ConversationId, ParticipantId, SessionId},
-    protocol::{
-        ResponseData,
-        action::CreateSession,
-        capabilities,
-        event::SessionReady,
-    },
+    protocol::{ResponseData, action::CreateSession, capabilities, event::SessionReady},
     storage::{Conversation, PLACEHOLDER_PREFIX, Participant, ParticipantKind, Session, StorageError},
 };
 
@@ -43,11 +38,7 @@ pub(super) fn session_ready(session: &Session) -> SessionReady {
 }
 
 /// A new conversation, its two participants and a session on it.
-async fn open(
-    services: &Services,
-    connection: &Connection,
-    create: &CreateSession,
-) -> Result<Session, StorageError> {
+async fn open(services: &Services, connection: &Connection, create: &CreateSession) -> Result<Session, StorageError> {
     let clock = services.clock();
     let now = clock.now();
     let session_id = SessionId(clock.new_id());

@@ -20,8 +20,7 @@ pub(super) async fn run(services: &Services, connection: &mut Connection, list: 
     };
     let page = services.storage().conversations(query).await?;
     let last = page.rows.last().filter(|_| page.has_more);
-    let next_cursor =
-        last.map(|last| ConversationCursor { updated_at: last.updated_at, conversation_id: last.id });
+    let next_cursor = last.map(|last| ConversationCursor { updated_at: last.updated_at, conversation_id: last.id });
     let row = |row: crate::storage::ConversationSummary| ConversationRow {
         conversation_id: row.id,
         title: display_title(&row.name, row.name.starts_with(PLACEHOLDER_PREFIX), row.first_inbound_text.as_deref()),

@@ -10,11 +10,7 @@ use crate::{
     turn::{Busy, Subscriber, TurnIds, TurnRequest},
 };
 
-pub(super) async fn run(
-    services: &Arc<Services>,
-    connection: &mut Connection,
-    message: UncheckedMessage,
-) -> Outcome {
+pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, message: UncheckedMessage) -> Outcome {
     if services.turns.connection_is_busy(connection.id) {
         return Err(busy(Busy::Connection));
     }

@@ -15,7 +15,8 @@ pub(super) async fn session(
     id: Option<SessionId>,
 ) -> Result<Session, Refusal> {
     let found = find_session(services, connection, id).await?;
-    let unknown = || Refusal::new(ErrorCode::SessionNotFound, "no such session; create one, or resume by conversationId");
+    let unknown =
+        || Refusal::new(ErrorCode::SessionNotFound, "no such session; create one, or resume by conversationId");
     let session = found.ok_or_else(unknown)?;
     services.storage().touch_session(session.id, services.clock().now()).await?;
     connection.attend(&services.runtime.attendance, session.conversation_id);

@@ -27,6 +27,9 @@ use crate::ids::PluginId;
 /// The model name that selects the built-in offline model.
 pub const OFFLINE_MODEL: &str = "offline";
 
+/// The processor of this program, as Rust calls it.
+pub const MACHINE: &str = std::env::consts::ARCH;
+
 /// The organisation that everything belongs to unless somebody says otherwise.
 pub const REFERENCE_ORG: &str = "reference-org";
 

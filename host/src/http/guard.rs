@@ -22,7 +22,7 @@ const SHOWN_CHARS_MAX: usize = 200;
 
 /// What may connect. Made once, when the address is bound.
 #[derive(Clone, Debug)]
-pub struct GuardPolicy {
+pub(crate) struct GuardPolicy {
     bound: IpAddr,
     any_address: bool,
     hosts: Vec<Authority>,
@@ -31,7 +31,7 @@ pub struct GuardPolicy {
 
 /// An entry of a list that is not a host name, or not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GuardPolicyError {
+pub(crate) enum GuardPolicyError {
     /// Not a host name.
     #[error("allowed host {0:?}: expected a name such as agent.example or agent.example:8787")]
     Host(String),
@@ -47,7 +47,7 @@ impl GuardPolicy {
     /// # Errors
     ///
     /// The first entry that cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         bound: SocketAddr,
         checks_tokens: bool,
         allowed_hosts: &[String],
@@ -70,7 +70,7 @@ impl GuardPolicy {
     /// # Errors
     ///
     /// Why the request is refused; its text names the flag that would let it in.
-    pub fn check(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, host: Option<&str>, origin: Option<&str>) -> Result<(), Refusal> {
         let host = host.ok_or(Refusal::NoHost)?;
         let host = Authority::parse(host)
             .filter(|authority| self.allows_host(authority))
@@ -103,7 +103,7 @@ fn is_own_page(page: &WebOrigin, host: &Authority) -> bool {
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Without `Host` nothing tells a page's request from a program's.
     #[error("refused: the request has no Host header")]
     NoHost,
@@ -123,7 +123,7 @@ impl IntoResponse for Refusal {
 }
 
 /// The guard as a layer: `axum::middleware::from_fn_with_state(policy, guard)`.
-pub async fn guard(State(policy): State<Arc<GuardPolicy>>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(policy): State<Arc<GuardPolicy>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let (host, origin) = (only(headers, &header::HOST), only(headers, &header::ORIGIN));
     match policy.check(host, origin) {
@@ -155,7 +155,11 @@ fn shown(text: &str) -> String {
 /// # Errors
 ///
 /// The refusal, which names both ways out.
-pub fn bind_allowed(address: SocketAddr, checks_tokens: bool, allow_unauthenticated: bool) -> Result<(), BindRefusal> {
+pub(crate) fn bind_allowed(
+    address: SocketAddr,
+    checks_tokens: bool,
+    allow_unauthenticated: bool,
+) -> Result<(), BindRefusal> {
     if address.ip().to_canonical().is_loopback() || checks_tokens || allow_unauthenticated {
         return Ok(());
     }

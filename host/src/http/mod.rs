@@ -8,7 +8,7 @@ use axum::{Router, middleware, routing::get};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use guard::BindRefusal;
+pub(crate) use guard::BindRefusal;
 pub(crate) use guard::{GuardPolicy, GuardPolicyError, bind_allowed};
 
 use crate::{actions::Services, plugins::Plugins, socket};

@@ -22,7 +22,7 @@ use tantivy::{
     tokenizer::TextAnalyzer,
 };
 
-use super::{Document, DocumentSummary, Hit, KnowledgeError, Requester, chunk, words};
+use super::{Document, DocumentError, DocumentSummary, Hit, KnowledgeError, Requester, chunk, words};
 use crate::config::Limits;
 
 /// The smallest memory budget that tantivy's writer accepts; it flushes a segment when it is used up.
@@ -37,7 +37,7 @@ const QUESTION_PART_BYTES: usize = 2048;
 const QUESTION_WORDS_MAX: usize = 64;
 /// Passages that one search may look at, summed over its words. The rarest words come first; the common rest of a long
 /// question would cost much and change little.
-const POSTINGS_MAX: u64 = 12_000;
+const POSTINGS_MAX: u64 = 6_000;
 /// Hits of one search.
 const HITS_MAX: usize = 100;
 /// Name under which the index knows how to split text.
@@ -53,8 +53,8 @@ struct Inner {
     limits: Limits,
     /// Built by the first write.
     engine: OnceLock<Engine>,
-    /// One write at a time. It is held while documents are indexed, so it is not a std mutex.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    /// One write at a time. Held while documents are indexed, so only threads that may block take it.
+    writing: Mutex<()>,
     /// What is indexed, by organisation and id. Held for a few lines, never across an await.
     documents: Mutex<BTreeMap<(String, String), DocumentSummary>>,
     /// Length of `documents`, so that a turn without knowledge takes no lock.
@@ -67,7 +67,7 @@ impl KnowledgeBase {
         let inner = Inner {
             limits: limits.clone(),
             engine: OnceLock::new(),
-            writing: Arc::default(),
+            writing: Mutex::default(),
             documents: Mutex::default(),
             count: AtomicUsize::new(0),
         };
@@ -85,28 +85,41 @@ impl KnowledgeBase {
     ///
     /// # Cancel safety
     ///
-    /// The work runs on a thread of its own and is finished also when the future is dropped.
-    pub async fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, KnowledgeError>)> {
+    /// The work is done on a thread that may block, and is finished also when the future is dropped.
+    pub async fn ingest(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
         let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
-        let results = self.write(move |inner| Ok(inner.ingest(documents))).await;
-        match results {
-            Ok(results) => ids.into_iter().zip(results).collect(),
-            Err(error) => ids.into_iter().map(|id| (id, Err(error.clone()))).collect(),
-        }
+        let base = self.clone();
+        let done = tokio::task::spawn_blocking(move || base.ingest_blocking(documents)).await;
+        done.unwrap_or_else(|error| {
+            let error = KnowledgeError(format!("indexing did not finish: {error}"));
+            ids.into_iter().map(|id| (id, Err(error.clone().into()))).collect()
+        })
+    }
+
+    /// [`ingest`](Self::ingest) for callers without a runtime. Blocks until all is done: some milliseconds, and for many
+    /// documents longer. Searches go on meanwhile.
+    pub fn ingest_blocking(&self, documents: Vec<Document>) -> Vec<(String, Result<usize, DocumentError>)> {
+        let ids: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
+        let _writing = self.inner.writing();
+        ids.into_iter().zip(self.inner.ingest(documents)).collect()
     }
 
     /// Removes a document. Returns whether there was one.
     ///
     /// # Errors
     ///
-    /// [`KnowledgeError::Index`] when the index cannot be written; the document then stays.
+    /// [`KnowledgeError`] when the index cannot be written; the document then stays.
     ///
     /// # Cancel safety
     ///
     /// As for [`ingest`](Self::ingest).
     pub async fn remove(&self, org_id: &str, id: &str) -> Result<bool, KnowledgeError> {
-        let key = (org_id.to_owned(), id.to_owned());
-        self.write(move |inner| inner.remove(&key)).await
+        let (base, key) = (self.clone(), (org_id.to_owned(), id.to_owned()));
+        let done = tokio::task::spawn_blocking(move || {
+            let _writing = base.inner.writing();
+            base.inner.remove(&key)
+        });
+        done.await.unwrap_or_else(|error| Err(KnowledgeError(format!("removing did not finish: {error}"))))
     }
 
     /// The documents of an organisation, by id.
@@ -122,28 +135,13 @@ impl KnowledgeBase {
     ///
     /// # Errors
     ///
-    /// [`KnowledgeError::Index`] when the index cannot be read, which is a bug.
+    /// [`KnowledgeError`] when the index cannot be read, which is a bug.
     pub fn search(&self, requester: &Requester, question: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
         let limit = limit.min(HITS_MAX);
         match self.inner.engine.get() {
             Some(engine) if limit > 0 && !self.is_empty() => Ok(engine.search(requester, question, limit)?),
             _ => Ok(Vec::new()),
         }
-    }
-
-    /// Runs a write on a thread where it may take its time.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Inner) -> Result<T, KnowledgeError> + Send + 'static,
-    ) -> Result<T, KnowledgeError> {
-        let turn = Arc::clone(&self.inner.writing).lock_owned().await;
-        let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work(&inner);
-            drop(turn);
-            result
-        });
-        done.await.unwrap_or_else(|error| Err(KnowledgeError::Index(error.to_string())))
     }
 }
 
@@ -159,12 +157,15 @@ impl Inner {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called by one writer at a time.
-    fn ingest(&self, documents: Vec<Document>) -> Vec<Result<usize, KnowledgeError>> {
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ingest(&self, documents: Vec<Document>) -> Vec<Result<usize, DocumentError>> {
         let mut added = BTreeSet::new();
         let checked: Vec<_> = documents.iter().map(|document| self.check(document, &mut added)).collect();
         if let Err(error) = self.index(&documents, &checked) {
-            return checked.into_iter().map(|result| result.and(Err(error.clone()))).collect();
+            return checked.into_iter().map(|result| result.and(Err(error.clone().into()))).collect();
         }
         let mut registered = self.documents();
         for (document, passages) in documents.into_iter().zip(&checked) {
@@ -179,23 +180,23 @@ impl Inner {
     }
 
     /// How many passages the document has, if it can be accepted; `added` holds the keys that are new in this batch.
-    fn check(&self, document: &Document, added: &mut BTreeSet<(String, String)>) -> Result<usize, KnowledgeError> {
+    fn check(&self, document: &Document, added: &mut BTreeSet<(String, String)>) -> Result<usize, DocumentError> {
         let Limits { knowledge_documents, knowledge_document_bytes, knowledge_passages_per_document, .. } = self.limits;
         let is_bad = |text: &str| text.trim().is_empty() || text.len() > ID_BYTES_MAX;
         if is_bad(&document.id) {
-            return Err(KnowledgeError::BadId { found: document.id.len(), max: ID_BYTES_MAX });
+            return Err(DocumentError::BadId { found: document.id.len(), max: ID_BYTES_MAX });
         }
         if is_bad(&document.org_id) {
-            return Err(KnowledgeError::BadOrganisation { found: document.org_id.len(), max: ID_BYTES_MAX });
+            return Err(DocumentError::BadOrganisation { found: document.org_id.len(), max: ID_BYTES_MAX });
         }
-        let too_large = |unit, found, limit, max| KnowledgeError::TooLarge { unit, found, limit, max };
+        let too_large = |unit, found, limit, max| DocumentError::TooLarge { unit, found, limit, max };
         if document.text.len() > knowledge_document_bytes {
             let limit = "knowledge_document_bytes";
             return Err(too_large("bytes", document.text.len(), limit, knowledge_document_bytes));
         }
         let passages = chunk::passages(&document.text).len();
         if passages == 0 {
-            return Err(KnowledgeError::NoText);
+            return Err(DocumentError::NoText);
         }
         if passages > knowledge_passages_per_document {
             let limit = "knowledge_passages_per_document";
@@ -204,7 +205,7 @@ impl Inner {
         let key = (document.org_id.clone(), document.id.clone());
         let is_new = !added.contains(&key) && !self.documents().contains_key(&key);
         if is_new && self.count.load(Ordering::Acquire) + added.len() >= knowledge_documents {
-            return Err(KnowledgeError::Full { max: knowledge_documents });
+            return Err(DocumentError::Full { max: knowledge_documents });
         }
         if is_new {
             added.insert(key);
@@ -212,7 +213,7 @@ impl Inner {
         Ok(passages)
     }
 
-    fn index(&self, documents: &[Document], checked: &[Result<usize, KnowledgeError>]) -> Result<(), KnowledgeError> {
+    fn index(&self, documents: &[Document], checked: &[Result<usize, DocumentError>]) -> Result<(), KnowledgeError> {
         if checked.iter().all(Result::is_err) {
             return Ok(());
         }
@@ -253,7 +254,7 @@ impl Inner {
 
 impl From<TantivyError> for KnowledgeError {
     fn from(error: TantivyError) -> Self {
-        KnowledgeError::Index(error.to_string())
+        KnowledgeError(error.to_string())
     }
 }
 
@@ -650,7 +651,7 @@ mod tests {
             assert!(error.as_deref().unwrap().contains(expected), "{error:?}");
         }
         assert_eq!(results[5..7], [("good".to_owned(), Ok(1)), ("second".to_owned(), Ok(1))]);
-        assert_eq!(results[7].1, Err(KnowledgeError::Full { max: 2 }));
+        assert_eq!(results[7].1, Err(DocumentError::Full { max: 2 }));
         assert_eq!(results[8].1, Ok(1));
         assert_eq!(found(&base, &anyone(), "parrot").len(), 2);
     }

@@ -83,10 +83,15 @@ pub struct Hit {
     pub score: f32,
 }
 
-/// Why documents could not be indexed or searched.
+/// The index itself failed; a bug, not something a question or a document can cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the knowledge base failed: {0}")]
+pub struct KnowledgeError(pub String);
+
+/// Why a document was not indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum KnowledgeError {
+pub enum DocumentError {
     /// The document cannot be told from others.
     #[error("a document needs an id of 1 to {max} bytes, this one has {found}")]
     BadId {
@@ -126,7 +131,7 @@ pub enum KnowledgeError {
         /// The limit's value.
         max: usize,
     },
-    /// The index itself failed.
-    #[error("the knowledge index failed: {0}")]
-    Index(String),
+    /// The index failed, so none of the documents given with this one was indexed.
+    #[error(transparent)]
+    Index(#[from] KnowledgeError),
 }

@@ -14,20 +14,20 @@ use crate::config::Limits;
 
 /// What a scan of the folders found, in the order of the folders and then of the file names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Discovery {
+pub(super) struct Discovery {
     /// Files that may be plugins of this system.
-    pub candidates: Vec<PathBuf>,
+    pub(super) candidates: Vec<PathBuf>,
     /// Files that look like plugins and are refused, with the reason.
-    pub refused: Vec<Refused>,
+    pub(super) refused: Vec<Refused>,
 }
 
 /// A file that is not considered further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub(super) struct Refused {
     /// The file or sub-folder.
-    pub path: PathBuf,
+    pub(super) path: PathBuf,
     /// What was found, what was expected and what to do next.
-    pub reason: String,
+    pub(super) reason: String,
 }
 
 /// Why a plugin folder as a whole cannot be used. The operator named it, so this ends the start.
@@ -63,7 +63,7 @@ pub enum FolderError {
 /// # Errors
 ///
 /// [`FolderError`] when a folder itself cannot be used; a bad file in a good folder is a [`Refused`] entry.
-pub fn discover(folders: &[PathBuf], owner: Option<u32>, limits: &Limits) -> Result<Discovery, FolderError> {
+pub(super) fn discover(folders: &[PathBuf], owner: Option<u32>, limits: &Limits) -> Result<Discovery, FolderError> {
     let mut discovery = Discovery::default();
     let mut seen = BTreeSet::new();
     for folder in folders {
@@ -151,13 +151,11 @@ impl Scan<'_> {
     fn folder(&mut self, files_max: usize) -> Result<(), FolderError> {
         let entries = sorted_entries(self.root)
             .map_err(|error| FolderError::Unreadable { folder: self.root.to_owned(), reason: error.to_string() })?;
-        let mut taken = 0;
-        for path in entries.into_iter().filter(|path| is_considered(path)) {
+        for (taken, path) in entries.into_iter().filter(|path| is_considered(path)).enumerate() {
             if taken == files_max {
                 self.refuse(path, format!("the folder holds more than {files_max} plugin files (limit plugin_files); remove some or raise the limit"));
                 break;
             }
-            taken += 1;
             self.entry(path);
         }
         Ok(())
@@ -421,10 +419,10 @@ mod tests {
     fn a_missing_folder_or_a_file_is_an_error() {
         let folder = Folder::new("missing");
         let missing = folder.0.join("nothing");
-        let error = discover(&[missing.clone()], None, &Limits::default()).unwrap_err();
+        let error = discover(std::slice::from_ref(&missing), None, &Limits::default()).unwrap_err();
         assert_eq!(error, FolderError::Missing(missing));
         let file = folder.file("file", 0o644);
-        let error = discover(&[file.clone()], None, &Limits::default()).unwrap_err();
+        let error = discover(std::slice::from_ref(&file), None, &Limits::default()).unwrap_err();
         assert_eq!(error, FolderError::NotAFolder(file));
     }
 }

@@ -15,8 +15,7 @@ use super::{manifest::GlibcVersion, private::PrivateCopy};
 
 /// Why a verified library could not be opened. The text leaves the file's name to whoever reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
+pub(super) enum OpenError {
     /// The dynamic linker refused.
     #[error("the system cannot open it: {0}; build it for this system, with all libraries it needs installed")]
     Linker(String),

@@ -21,11 +21,11 @@ use super::discover::tampering_risk;
 use crate::config::Limits;
 
 /// The whole content of one plugin file, with its hash. What is loaded later is exactly these bytes.
-pub struct PluginBytes {
+pub(super) struct PluginBytes {
     /// The content.
-    pub bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// SHA-256 of the content, in lower-case hex.
-    pub sha256: String,
+    pub(super) sha256: String,
 }
 
 /// What the file is, as far as its headers tell.
@@ -90,6 +90,9 @@ pub struct Manifest {
     /// `unwind` or `abort`.
     #[serde(default)]
     pub panic: Option<String>,
+    /// The author says that it must run in a process of its own.
+    #[serde(default)]
+    pub isolated_only: bool,
 }
 
 /// A tool as the manifest names it.
@@ -159,7 +162,7 @@ impl PluginBytes {
     /// # Errors
     ///
     /// See [`ManifestError`]; `owner` is as in [`discover`](super::discover::discover).
-    pub fn read(path: &Path, owner: Option<u32>, limits: &Limits) -> Result<Self, ManifestError> {
+    pub(super) fn read(path: &Path, owner: Option<u32>, limits: &Limits) -> Result<Self, ManifestError> {
         let unreadable = |error: io::Error| ManifestError::Unreadable(error.to_string());
         let mut file = open_without_following(path)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -183,7 +186,7 @@ impl PluginBytes {
     }
 
     /// Takes bytes that are in memory already.
-    pub fn new(bytes: Vec<u8>) -> Self {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Self { bytes, sha256 }
     }
@@ -193,7 +196,7 @@ impl PluginBytes {
     /// # Errors
     ///
     /// See [`ManifestError`].
-    pub fn parse(&self) -> Result<(Binary, Manifest), ManifestError> {
+    pub(super) fn parse(&self) -> Result<(Binary, Manifest), ManifestError> {
         parse(&self.bytes)
     }
 }
@@ -206,7 +209,7 @@ impl fmt::Debug for PluginBytes {
 
 impl GlibcVersion {
     /// Reads `2.34` or `2.2.5`; the third number is left out.
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let major = parts.next()?.parse().ok()?;
         let minor = parts.next()?.parse().ok()?;
@@ -284,7 +287,7 @@ fn machine_name(file: &object::File<'_>) -> String {
     match file.architecture() {
         Architecture::X86_64 => "x86_64".to_owned(),
         Architecture::X86_64_X32 => "x86_64-x32".to_owned(),
-        Architecture::I386 => "i686".to_owned(),
+        Architecture::I386 => "x86".to_owned(),
         Architecture::Aarch64 => "aarch64".to_owned(),
         Architecture::Arm => "arm".to_owned(),
         Architecture::Riscv64 => "riscv64".to_owned(),

@@ -27,6 +27,7 @@ mod private;
 mod registry;
 mod report;
 mod runtime;
+mod survey;
 mod verify;
 
 pub use discover::FolderError;
@@ -35,6 +36,7 @@ pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use private::PrivateFolderError;
 pub use registry::{PluginEntry, PluginSnapshot, PluginState, Plugins, PluginsError};
 pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use survey::survey;
 pub use verify::is_plugin_id;
 
 pub use crate::config::{PluginSettings, PluginsConfig};
@@ -47,7 +49,7 @@ fn host_facts() -> &'static HostFacts {
     FACTS.get_or_init(|| HostFacts {
         abi: verify::version_numbers(jackfield_plugin_abi::ABI_VERSION)
             .expect("our own version is two numbers or more"),
-        target: "",
+        target: jackfield_plugin_api::wire::TARGET,
         format: if cfg!(windows) {
             "pe"
         } else if cfg!(target_vendor = "apple") {
@@ -55,7 +57,7 @@ fn host_facts() -> &'static HostFacts {
         } else {
             "elf"
         },
-        machine: std::env::consts::ARCH,
+        machine: crate::config::MACHINE,
         glibc: load::host_glibc(),
     })
 }

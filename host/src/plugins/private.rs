@@ -6,6 +6,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use uuid::Uuid;
@@ -22,6 +23,8 @@ pub(super) struct PrivateFolder {
     _lock: File,
     /// The user this process runs as.
     owner: Option<u32>,
+    /// Numbers the copies under way: two files of one content may be copied at the same time.
+    copies: AtomicU64,
     /// Whether libraries can be loaded from the folder's file system.
     executable: bool,
 }
@@ -58,7 +61,7 @@ impl PrivateFolder {
             let lock = File::create(path.join(LOCK_FILE))?;
             lock_exclusively(&lock)?;
             let (owner, executable) = (owner_of(&path)?, is_executable(&path));
-            Ok(Self { path: path.clone(), _lock: lock, owner, executable })
+            Ok(Self { path: path.clone(), _lock: lock, owner, copies: AtomicU64::new(0), executable })
         };
         create().map_err(|error| PrivateFolderError { folder: path.clone(), reason: error.to_string() })
     }
@@ -79,7 +82,7 @@ impl PrivateFolder {
         if path.exists() {
             return Ok(PrivateCopy { path });
         }
-        let unfinished = path.with_extension("tmp");
+        let unfinished = path.with_extension(format!("{}.tmp", self.copies.fetch_add(1, Ordering::Relaxed)));
         let mut file = new_file(&unfinished)?;
         file.write_all(&plugin.bytes)?;
         file.sync_all()?;
@@ -214,6 +217,22 @@ mod tests {
         assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
         drop(folder);
         assert!(!copy.path.exists());
+        fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn one_content_may_be_copied_many_times_at_once() {
+        let base = base("at-once");
+        let folder = PrivateFolder::create(&base, Uuid::from_u128(1)).unwrap();
+        let plugin = PluginBytes::new(vec![7; 100_000]);
+        std::thread::scope(|scope| {
+            let copies: Vec<_> = (0..8).map(|_| scope.spawn(|| folder.copy(&plugin))).collect();
+            let copies: Vec<_> = copies.into_iter().map(|copy| copy.join().unwrap().unwrap()).collect();
+            assert!(copies.iter().all(|copy| *copy == copies[0]));
+        });
+        let files: Vec<_> = fs::read_dir(&folder.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(files.len(), 2, "the copy and the lock file: {files:?}");
+        drop(folder);
         fs::remove_dir_all(base).unwrap();
     }
 

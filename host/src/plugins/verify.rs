@@ -5,23 +5,22 @@ use super::manifest::{Binary, GlibcVersion, Manifest};
 
 /// What this process is, as far as a plugin has to fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostFacts {
+pub(super) struct HostFacts {
     /// Version of the binary interface that this host speaks.
-    pub abi: (u32, u32),
+    pub(super) abi: (u32, u32),
     /// The target this host was built for, as manifests name it.
-    pub target: &'static str,
+    pub(super) target: &'static str,
     /// File format of this system's libraries.
-    pub format: &'static str,
+    pub(super) format: &'static str,
     /// Processor of this host.
-    pub machine: &'static str,
+    pub(super) machine: &'static str,
     /// The C library of this process, where it is the GNU one.
-    pub glibc: Option<GlibcVersion>,
+    pub(super) glibc: Option<GlibcVersion>,
 }
 
 /// Why a plugin is refused. The text leaves the file's name to whoever reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
+pub(super) enum Refusal {
     /// Another processor or system.
     #[error("it is built for {found}, this host needs {expected}; build the plugin for this target")]
     Target {
@@ -57,6 +56,11 @@ pub enum Refusal {
         "it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again"
     )]
     Panic(String),
+    /// Its author does not want it in anybody's process.
+    #[error(
+        "its author says that it must run isolated (isolated_only), this host loads plugins into its own process; use a host that isolates plugins"
+    )]
+    IsolatedOnly,
     /// A compiler known to build broken vtables.
     #[error(
         "it is built with rustc {0}, which builds broken vtables; build it again with 1.98.1 or later, or with 1.97"
@@ -79,7 +83,7 @@ pub enum Refusal {
 /// # Errors
 ///
 /// The first [`Refusal`] met.
-pub fn verify(binary: &Binary, manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
+pub(super) fn verify(binary: &Binary, manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
     check_binary(binary, host)?;
     check_id(&manifest.id)?;
     check_abi(&manifest.abi, host)?;
@@ -143,6 +147,9 @@ fn check_target(manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
 }
 
 fn check_panic(manifest: &Manifest) -> Result<(), Refusal> {
+    if manifest.isolated_only {
+        return Err(Refusal::IsolatedOnly);
+    }
     match manifest.panic.as_deref() {
         Some("unwind") => Ok(()),
         other => Err(Refusal::Panic(shortened(other.unwrap_or("")))),
@@ -215,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_misfit_says_found_expected_and_remedy() {
-        let cases: [(String, [&str; 3]); 10] = [
+        let cases: [(String, [&str; 3]); 11] = [
             (refusal(|binary, _| binary.machine = "aarch64".to_owned()), ["aarch64", "x86_64", "build the plugin"]),
             (refusal(|binary, _| binary.format = "pe"), ["(pe)", "(elf)", "build the plugin"]),
             (refusal(|_, manifest| manifest.id = "Clock".to_owned()), ["\"Clock\"", "a-z", "change `id`"]),
@@ -231,6 +238,7 @@ mod tests {
                 refusal(|_, manifest| manifest.target = Some("x86_64-pc-windows-msvc".to_owned())),
                 ["windows", "linux", "build"],
             ),
+            (refusal(|_, manifest| manifest.isolated_only = true), ["isolated_only", "own process", "use a host"]),
             (refusal(|binary, _| binary.glibc = GlibcVersion::parse("2.41")), ["2.41", "2.36", "older system"]),
         ];
         for (text, parts) in cases {

@@ -1,17 +1,18 @@
 //! The local flavor: one process, everything in memory, loopback unless told otherwise, and a handle that an embedding
 //! program holds.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use jackfield_plugin_api::ToolProvider;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{AppState, StartError, build_state, serve};
+use super::{StartError, build_state, serve};
 use crate::{
     auth::{AuthVerifier, MODE_NONE},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
+    plugins::{PluginReport, Plugins},
     turn::{SkillResolver, ToolHook},
 };
 
@@ -35,12 +36,18 @@ pub fn local_config() -> Result<ServerConfig, StartError> {
 ///
 /// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
 pub async fn serve_local(addr: &str) -> Result<(), StartError> {
-    let addr: SocketAddr =
-        addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
     let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
     announce(&server);
     super::shutdown::stop_requested().await;
     server.shutdown().await
+}
+
+/// Prints the start-up line, which scripts read the port from.
+fn announce(server: &LocalServer) {
+    use std::io::Write;
+    // Nobody may read standard output; the server serves all the same.
+    let _ = writeln!(std::io::stdout(), "jackfield is listening on {}", server.ws_url());
 }
 
 /// Puts a [`LocalServer`] together. Every setter has a default, and a later call replaces an earlier one.
@@ -169,8 +176,7 @@ impl LocalServerBuilder {
             None => config.auth != AuthMode::None,
         };
         bind_allowed(addr, checks_tokens, config.allow_unauthenticated)?;
-        let listener =
-            TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
+        let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
         // The guard compares `Host` with the address that is really bound.
         config.port = addr.port();
@@ -187,8 +193,9 @@ impl LocalServerBuilder {
         }
         state = state.with_tool_hooks(hooks);
         let stop = CancellationToken::new();
+        let plugins = state.plugins.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, stop, task: Some(task) })
+        Ok(LocalServer { addr, plugins, stop, task: Some(task) })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -230,9 +237,9 @@ impl fmt::Debug for LocalServerBuilder {
 
 /// A running server. Dropping it tells the server to stop without waiting; [`shutdown`](LocalServer::shutdown) waits.
 #[must_use = "dropping the handle stops the server"]
-#[derive(Debug)]
 pub struct LocalServer {
     addr: SocketAddr,
+    plugins: Arc<Plugins>,
     stop: CancellationToken,
     task: Option<JoinHandle<Result<(), StartError>>>,
 }
@@ -253,6 +260,13 @@ impl LocalServer {
         format!("ws://{}/ws", self.addr)
     }
 
+    /// Waits until every plugin that was found at the start either offers its tools or has a reason not to, and
+    /// returns the state of each. Turns need not wait: a late plugin joins the next one.
+    pub async fn plugins_settled(&self, timeout: Duration) -> Vec<PluginReport> {
+        self.plugins.wait_settled(timeout).await;
+        self.plugins.reports()
+    }
+
     /// Stops gracefully: idle connections are closed at once, running turns may use
     /// [`Limits::shutdown`](crate::config::Limits::shutdown), then they are cancelled.
     ///
@@ -265,6 +279,12 @@ impl LocalServer {
             Some(task) => task.await.unwrap_or_else(|error| Err(StartError::Serve(error.to_string()))),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for LocalServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LocalServer").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 

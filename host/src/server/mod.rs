@@ -189,11 +189,7 @@ fn guard_policy(config: &ServerConfig, checks_tokens: bool) -> Result<GuardPolic
 }
 
 /// Serves until `stop` fires, then drains.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    state: AppState,
-    stop: CancellationToken,
-) -> Result<(), StartError> {
+pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> Result<(), StartError> {
     let live = state.go_live(stop.clone());
     let expiry = tokio::spawn(shutdown::expire_idle(live.clone()));
     // Small frames must not wait for the acknowledgement of the one before.

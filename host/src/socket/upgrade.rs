@@ -68,11 +68,7 @@ pub(crate) async fn upgrade(
 }
 
 /// The caller behind the token. A bad token makes an anonymous connection, unless the server is strict.
-async fn identify(
-    live: &Live,
-    query_token: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Option<Principal>, Response> {
+async fn identify(live: &Live, query_token: Option<&str>, headers: &HeaderMap) -> Result<Option<Principal>, Response> {
     let strict = live.services.config().strict_auth;
     let unauthorized = || (StatusCode::UNAUTHORIZED, "unauthorized").into_response();
     let Some(token) = bearer(query_token, headers) else {

@@ -204,7 +204,9 @@ impl ToolCaller {
         let result = self.capped(result);
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         span.in_scope(|| {
-            tracing::info!(tool = name, outcome = ?result.outcome, ms, bytes = result.text.len(), "a tool call ended");
+            let ToolCallResult { outcome, cut_bytes, details, .. } = &result;
+            let (bytes, has_details) = (result.text.len(), details.is_some());
+            tracing::info!(tool = name, ?outcome, ms, bytes, cut_bytes, has_details, "a tool call ended");
         });
         result
     }
@@ -272,8 +274,12 @@ impl ToolCaller {
             }
             if shown.take(now) {
                 let latest = running.heard.borrow().progress.clone();
-                if let (Some(sink), Some(progress)) = (&setup.progress, latest) {
-                    sink(progress);
+                if let Some(progress) = latest {
+                    let ToolProgress { fraction, message } = &progress;
+                    tracing::debug!(?fraction, message, "progress");
+                    if let Some(sink) = &setup.progress {
+                        sink(progress);
+                    }
                 }
             }
         }

@@ -24,11 +24,11 @@ mod schema;
 mod source;
 mod toolset;
 
-pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ProgressSink, ToolCallResult, ToolCaller, ToolProgress};
+pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ToolCallResult, ToolCaller};
 pub(crate) use canonical::{CallDigest, canonical_json};
 pub(crate) use gate::{AskReason, needs_confirmation};
 pub(crate) use issue_refund::issue_refund;
-pub(crate) use knowledge_search::{HitSink, PassageSearch, knowledge_search};
+pub(crate) use knowledge_search::{HitSink, knowledge_search};
 pub(crate) use loops::{LoopGuard, LoopVerdict};
-pub(crate) use source::{ListFault, Offer, Origin, SourceRules, ToolLister, ToolSource, ToolSources, ask_all};
-pub(crate) use toolset::{BuiltIn, OfferedTool, Refusal, ToolSet, Toolbox};
+pub(crate) use source::{Origin, SourceRules, ToolLister, ToolSources, ask_all};
+pub(crate) use toolset::{BuiltIn, OfferedTool, ToolSet, Toolbox};

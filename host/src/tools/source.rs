@@ -189,7 +189,11 @@ pub(crate) async fn ask_all(
             Ok(request) => request.answer(deadline, budget).await,
             Err(fault) => Err(fault),
         };
-        offers.push(source.offer(context, answer));
+        let offer = source.offer(context, answer);
+        if let Some(fault) = &offer.fault {
+            source.count(fault, offer.tools.len());
+        }
+        offers.push(offer);
     }
     offers
 }
@@ -201,6 +205,7 @@ pub(crate) struct ToolSource {
     lister: Arc<dyn ToolLister>,
     lists_kept: usize,
     late_max: usize,
+    /// How often it was late, failed or panicked.
     faults: AtomicU64,
     /// Held for a few lines, never across an `.await`.
     memory: Mutex<Memory>,
@@ -232,11 +237,6 @@ impl ToolSource {
             faults: AtomicU64::new(0),
             memory: Mutex::default(),
         }
-    }
-
-    /// How often it was late, failed or panicked.
-    pub(crate) fn faults(&self) -> u64 {
-        self.faults.load(Ordering::Relaxed)
     }
 
     fn is_for(&self, lister: &Arc<dyn ToolLister>, rules: &SourceRules) -> bool {
@@ -272,14 +272,13 @@ impl ToolSource {
             Ok(tools) => (self.remember(circle, tools.into()), None),
             Err(fault) => (self.recall(&circle), Some(fault)),
         };
-        if let Some(fault) = &fault {
-            let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
-            tracing::warn!(
-                origin = %self.origin, %fault, faults, tools = tools.len(),
-                "no fresh tool list; the last good one holds for this turn"
-            );
-        }
         Offer { origin: self.origin.clone(), rules: self.rules.clone(), tools, fault }
+    }
+
+    fn count(&self, fault: &ListFault, tools: usize) {
+        let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
+        let origin = &self.origin;
+        tracing::warn!(%origin, %fault, faults, tools, "no fresh tool list; the last good one holds for this turn");
     }
 
     fn remember(&self, circle: Circle, tools: ToolList) -> ToolList {
@@ -308,10 +307,13 @@ impl fmt::Debug for ToolSource {
     }
 }
 
+/// What a lister came to: its answer, or the panic it ended with.
+type Listed = Result<Result<Vec<Arc<dyn Tool>>, ListFault>, Box<dyn std::any::Any + Send>>;
+
 /// A request that runs.
 struct Request {
     source: Arc<ToolSource>,
-    task: JoinHandle<Result<Result<Vec<Arc<dyn Tool>>, ListFault>, Box<dyn std::any::Any + Send>>>,
+    task: JoinHandle<Listed>,
     watch: Weak<()>,
 }
 
@@ -419,7 +421,7 @@ mod tests {
         assert_eq!(names(&source, "u").await, (kept.clone(), Some(ListFault::Late(BUDGET))));
         assert_eq!(names(&source, "u").await, (kept.clone(), Some(ListFault::Failed("no network".to_owned()))));
         assert_eq!(names(&source, "u").await, (kept, Some(ListFault::Panicked("list bug".to_owned()))));
-        assert_eq!(source.faults(), 3);
+        assert_eq!(source.faults.load(Ordering::Relaxed), 3);
         assert_eq!(names(&source, "u").await, (vec!["c".to_owned()], None));
     }
 

@@ -100,11 +100,6 @@ impl ToolSet {
         self.plan.picks.iter().map(|pick| pick.facts.wire_name.as_str())
     }
 
-    /// What is not in the set although it was offered.
-    pub(crate) fn refusals(&self) -> &[Refusal] {
-        &self.plan.refusals
-    }
-
     /// The names that a model may have meant by one that is not there, best first.
     pub(crate) fn close_names(&self, wanted: &str) -> Vec<&str> {
         let folded = fold(wanted);
@@ -207,10 +202,13 @@ impl Place {
 /// compared by address, and the weak references keep those addresses from being used again.
 struct Memo {
     built_ins: Vec<Arc<ToolSchema>>,
-    offers: Vec<(Origin, SourceRules, Vec<Weak<dyn Tool>>)>,
+    offers: Vec<KnownOffer>,
     allowed: Vec<String>,
     plan: Arc<Plan>,
 }
+
+/// Whose tools, by which rules, and which objects.
+type KnownOffer = (Origin, SourceRules, Vec<Weak<dyn Tool>>);
 
 impl Memo {
     fn new(built_ins: &[BuiltIn], offers: &[Offer], allowed: &[String], plan: Arc<Plan>) -> Self {
@@ -538,7 +536,7 @@ pub(super) mod tests {
     }
 
     fn refused(set: &ToolSet) -> Vec<String> {
-        set.refusals().iter().map(|refusal| format!("{} of {}", refusal.tool, refusal.origin)).collect()
+        set.plan.refusals.iter().map(|refusal| format!("{} of {}", refusal.tool, refusal.origin)).collect()
     }
 
     #[test]
@@ -553,7 +551,7 @@ pub(super) mod tests {
         assert_eq!(set.get(&fs_read).unwrap().tool.schema().name, "fs.read", "the object belongs to the description");
         assert_eq!(set.get("c").unwrap().facts.origin, Origin::Embedder);
         assert!(set.get("fs.read").is_none());
-        assert!(set.refusals().is_empty());
+        assert!(set.plan.refusals.is_empty());
     }
 
     #[test]
@@ -567,7 +565,7 @@ pub(super) mod tests {
         let set = toolbox(NameConflict::Error).assemble(&built_ins, &[plugin("p", &both)], None);
         assert_eq!(listing(&set), ["search: built-in", "submit_interaction: built-in"]);
         assert_eq!(refused(&set), ["search of plugin p", "submit_interaction of plugin p"]);
-        assert!(set.refusals()[0].reason.contains("replaces = [\"search\"] under [plugins.p]"));
+        assert!(set.plan.refusals[0].reason.contains("replaces = [\"search\"] under [plugins.p]"));
 
         let allowed = offer(Origin::Plugin(PluginId::new("p")), &both, &both);
         let set = toolbox(NameConflict::Error).assemble(&built_ins, std::slice::from_ref(&allowed), None);
@@ -588,15 +586,15 @@ pub(super) mod tests {
         let by_error = set(NameConflict::Error);
         assert_eq!(listing(&by_error), ["own: plugin bravo", "t: plugin alpha"]);
         assert_eq!(refused(&by_error), ["t of plugin bravo"]);
-        assert!(by_error.refusals()[0].reason.contains("plugin alpha offers"));
+        assert!(by_error.plan.refusals[0].reason.contains("plugin alpha offers"));
 
         let by_first = set(NameConflict::First);
         assert_eq!(listing(&by_first), ["own: plugin bravo", "t: plugin alpha"]);
-        assert!(by_first.refusals().is_empty());
+        assert!(by_first.plan.refusals.is_empty());
 
         let by_prefix = set(NameConflict::Prefix);
         assert_eq!(listing(&by_prefix), ["alpha_t: plugin alpha", "bravo_t: plugin bravo", "own: plugin bravo"]);
-        assert!(by_prefix.refusals().is_empty());
+        assert!(by_prefix.plan.refusals.is_empty());
     }
 
     #[test]
@@ -625,7 +623,7 @@ pub(super) mod tests {
         let set = toolbox(NameConflict::Error).assemble(&[], &[offer], None);
         assert_eq!(listing(&set), ["good: plugin p"]);
         assert_eq!(refused(&set), ["good of plugin p", "  of plugin p", "bad of plugin p", " of plugin p"]);
-        assert!(set.refusals()[3].reason.contains("schema bug"));
+        assert!(set.plan.refusals[3].reason.contains("schema bug"));
     }
 
     #[test]

@@ -18,12 +18,7 @@ pub struct HookedCall<'a> {
 }
 
 impl<'a> HookedCall<'a> {
-    pub(crate) fn new(
-        tool: &'a str,
-        arguments: &'a Value,
-        conversation_id: &'a str,
-        session_id: &'a str,
-    ) -> Self {
+    pub(crate) fn new(tool: &'a str, arguments: &'a Value, conversation_id: &'a str, session_id: &'a str) -> Self {
         Self { tool, arguments, conversation_id, session_id }
     }
 }

@@ -56,13 +56,8 @@ struct State {
 impl TurnLog {
     /// An empty log. `bytes_max` bounds what is kept for those who come back; the oldest events go first.
     pub(crate) fn new(request_id: RequestId, clock: SharedClock, bytes_max: usize, first: Subscriber) -> Self {
-        let state = State {
-            kept: VecDeque::new(),
-            kept_bytes: 0,
-            last_seq: 0,
-            subscribers: vec![first],
-            closed: false,
-        };
+        let state =
+            State { kept: VecDeque::new(), kept_bytes: 0, last_seq: 0, subscribers: vec![first], closed: false };
         Self { request_id, clock, bytes_max, state: Mutex::new(state) }
     }
 

@@ -23,16 +23,15 @@ mod registry;
 mod reply;
 mod run;
 mod skills;
-mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
 
 pub(crate) use attendance::{Attendance, AttendanceGuard};
+pub use hooks::{HookedCall, ToolHook};
 pub(crate) use log::Subscriber;
 pub(crate) use park::{ParkKind, Verdict};
 pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
-pub use hooks::{HookedCall, ToolHook};
 pub use run::KnowledgeChatRuntime;
 pub(crate) use run::TurnRequest;
 pub(crate) use skills::SkillFolders;

@@ -10,14 +10,15 @@ use tracing::Instrument;
 
 use super::{
     attendance::Attendance,
-    citations, history, prompt,
+    citations, history,
+    hooks::ToolHook,
+    prompt,
     registry::{RunningTurn, TurnGuard},
     reply::{TrailerFilter, clean},
-    hooks::ToolHook,
     skills::{Skill, SkillResolver},
-    turn_tools::TurnTools,
     tool_calls::ToolPhase,
     transcript::{ModelReply, Transcript},
+    turn_tools::TurnTools,
 };
 use crate::{
     auth::Principal,
@@ -140,8 +141,7 @@ impl KnowledgeChatRuntime {
 
     async fn read_history(&self, request: &TurnRequest) -> Result<Vec<ModelMessage>, StorageError> {
         let newest = self.config.limits.history_messages;
-        let page =
-            self.storage.messages(request.session.conversation_id, MessagesBefore::Newest, newest).await?;
+        let page = self.storage.messages(request.session.conversation_id, MessagesBefore::Newest, newest).await?;
         Ok(history::to_model(page.map(|page| page.rows).unwrap_or_default()))
     }
 
@@ -219,7 +219,11 @@ impl KnowledgeChatRuntime {
 
     fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
         // The offline model answers whatever is asked for, and no message can switch to it.
-        if self.config.is_offline() { &self.config.model } else { request.model.as_deref().unwrap_or(&self.config.model) }
+        if self.config.is_offline() {
+            &self.config.model
+        } else {
+            request.model.as_deref().unwrap_or(&self.config.model)
+        }
     }
 
     /// One model call: streams its text to the client and returns the whole.
@@ -304,10 +308,8 @@ impl KnowledgeChatRuntime {
             return;
         }
         tracing::warn!(error = %message, "the turn failed");
-        let mark = TurnErrorMark {
-            code: ErrorCode::AgentError.as_str().to_owned(),
-            request_id: turn.ids.request.to_string(),
-        };
+        let mark =
+            TurnErrorMark { code: ErrorCode::AgentError.as_str().to_owned(), request_id: turn.ids.request.to_string() };
         let record = Message {
             turn_error: Some(mark),
             ..self.message(request, Direction::Outbound, FAILED_TURN_TEXT.to_owned(), self.agent(request))

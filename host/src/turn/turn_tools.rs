@@ -42,12 +42,7 @@ impl TurnTools {
     }
 
     /// The tools of this server for one turn; what `knowledge_search` finds is added to `cited`.
-    pub(super) fn built_in(
-        &self,
-        knowledge: Arc<KnowledgeBase>,
-        requester: Requester,
-        cited: HitSink,
-    ) -> Vec<BuiltIn> {
+    pub(super) fn built_in(&self, knowledge: Arc<KnowledgeBase>, requester: Requester, cited: HitSink) -> Vec<BuiltIn> {
         let mut tools = vec![knowledge_search(knowledge, requester, cited)];
         if self.config.seed_kb {
             tools.push(issue_refund());
@@ -60,8 +55,7 @@ impl TurnTools {
         let snapshot = self.plugins.snapshot();
         let active = snapshot.entries.iter().filter_map(|entry| {
             let lister: Arc<dyn ToolLister> = entry.provider.clone()?;
-            (entry.state == PluginState::Active)
-                .then(|| (entry.id.clone(), lister, SourceRules::from(&entry.settings)))
+            (entry.state == PluginState::Active).then(|| (entry.id.clone(), lister, SourceRules::from(&entry.settings)))
         });
         let sources = self.sources.for_turn(active);
         let offers = ask_all(&sources, context, self.config.limits.tools_for).await;
