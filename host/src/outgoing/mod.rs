@@ -23,34 +23,29 @@ use std::{
 use tokio::sync::Notify;
 
 use queue::Queue;
-pub use queue::QueueLimits;
+pub(crate) use queue::QueueLimits;
 
 use crate::protocol::EventFrame;
 
 /// One event on its way to one connection.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The event; a turn's log and other connections may share it.
-    pub frame: Arc<EventFrame>,
+    pub(crate) frame: Arc<EventFrame>,
     /// Whether the session it goes to declared `resume` and so gets numbers.
-    pub with_seq: bool,
+    pub(crate) with_seq: bool,
 }
 
 impl Outgoing {
-    /// Appends the frame's text.
-    pub fn write_json(&self, out: &mut String) {
-        self.frame.write_json(out, self.with_seq);
-    }
-
     /// The frame's text in a buffer of its own.
-    pub fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         self.frame.to_json(self.with_seq)
     }
 }
 
 /// Why nothing more can be sent on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
+pub(crate) enum CloseReason {
     /// Its client does not read what it is sent; what waited is dropped.
     SlowClient,
     /// The server stops.
@@ -65,7 +60,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// The code of the close frame; `None` when there is nobody to send one to.
-    pub fn code(self) -> Option<u16> {
+    pub(crate) fn code(self) -> Option<u16> {
         match self {
             CloseReason::SlowClient => Some(1013),
             CloseReason::ShuttingDown => Some(1001),
@@ -76,7 +71,7 @@ impl CloseReason {
     }
 
     /// The text of the close frame.
-    pub fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             CloseReason::SlowClient => "the client reads too slowly",
             CloseReason::ShuttingDown => "the server is shutting down",
@@ -88,7 +83,7 @@ impl CloseReason {
 }
 
 /// Makes the queue of one connection.
-pub fn channel(limits: QueueLimits) -> (EventSender, EventReceiver) {
+pub(crate) fn channel(limits: QueueLimits) -> (EventSender, EventReceiver) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State { queue: Queue::new(limits), closed: None, is_receiver_waiting: false }),
         senders: AtomicUsize::new(1),
@@ -99,12 +94,12 @@ pub fn channel(limits: QueueLimits) -> (EventSender, EventReceiver) {
 }
 
 /// The handle through which events leave; cheap to clone, one per turn or action.
-pub struct EventSender {
+pub(crate) struct EventSender {
     shared: Arc<Shared>,
 }
 
 /// The writer's end of the queue. Dropping it closes the connection for all senders.
-pub struct EventReceiver {
+pub(crate) struct EventReceiver {
     shared: Arc<Shared>,
 }
 
@@ -133,7 +128,7 @@ impl EventSender {
     /// goes to declared `resume`.
     ///
     /// When the queue is full, the connection is closed with [`CloseReason::SlowClient`].
-    pub fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
+    pub(crate) fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
         let frame = frame.into();
         let bytes = frame.wire_len();
         let mut state = self.shared.lock();
@@ -154,17 +149,12 @@ impl EventSender {
 
     /// Ends the connection for this reason, unless it has ended for another. What waits is delivered before, except
     /// for a slow client's.
-    pub fn close(&self, reason: CloseReason) {
+    pub(crate) fn close(&self, reason: CloseReason) {
         self.shared.close(self.shared.lock(), reason);
     }
 
-    /// Whether nothing more can be sent.
-    pub fn is_closed(&self) -> bool {
-        self.close_reason().is_some()
-    }
-
     /// Why nothing more can be sent; `None` while it can.
-    pub fn close_reason(&self) -> Option<CloseReason> {
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         self.shared.lock().closed
     }
 
@@ -173,18 +163,14 @@ impl EventSender {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn closed(&self) -> CloseReason {
+    pub(crate) async fn closed(&self) -> CloseReason {
         self.shared.closed(|_| true).await
     }
 
     /// Bytes of frames that wait for this connection.
-    pub fn queued_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn queued_bytes(&self) -> usize {
         self.shared.lock().queue.bytes()
-    }
-
-    /// Whether both lead to the same connection.
-    pub fn is_same_connection(&self, other: &EventSender) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
 
@@ -210,7 +196,7 @@ impl EventReceiver {
     /// # Cancel safety
     ///
     /// An event leaves the queue only in the call that returns it: dropping the future loses nothing.
-    pub async fn recv_batch(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), CloseReason> {
+    pub(crate) async fn recv_batch(&mut self, batch: &mut Vec<Outgoing>) -> Result<(), CloseReason> {
         loop {
             {
                 let mut state = self.shared.lock();
@@ -232,7 +218,7 @@ impl EventReceiver {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn overflowed(&self) {
+    pub(crate) async fn overflowed(&self) {
         self.shared.closed(|reason| reason == CloseReason::SlowClient).await;
     }
 }
