@@ -1,9 +1,6 @@
 //! Sessions, conversations, history and lists.
 
-use jackfield_tests::{
-    model::script,
-    server::TestServer,
-};
+use jackfield_tests::{model::script, server::TestServer};
 use serde_json::json;
 
 #[tokio::test]
@@ -39,8 +36,7 @@ async fn a_session_outlives_its_connection_and_a_conversation_can_be_resumed() {
     assert_eq!(resumed.conversation_id, session.conversation_id);
     assert_ne!(resumed.id, session.id);
     assert_eq!(resumed.user_participant_id, session.user_participant_id, "participants are used again");
-    let fresh =
-        client.create_session_with(json!({"conversationId": "00000000-0000-4000-8000-000000000000"})).await;
+    let fresh = client.create_session_with(json!({"conversationId": "00000000-0000-4000-8000-000000000000"})).await;
     assert_ne!(fresh.conversation_id, session.conversation_id);
 
     let second = &server.model().requests()[1];
@@ -80,11 +76,11 @@ async fn history_pages_give_each_message_once_newest_first() {
             None => break,
         }
     }
-    let expected: Vec<String> =
-        (0..4).rev().flat_map(|n| [format!("reply {n}"), format!("message {n}")]).collect();
+    let expected: Vec<String> = (0..4).rev().flat_map(|n| [format!("reply {n}"), format!("message {n}")]).collect();
     assert_eq!(texts, expected);
 
-    let before = json!({"action": "get_conversation_messages", "sessionId": session.id, "before": "2001-01-01T00:00:00Z"});
+    let before =
+        json!({"action": "get_conversation_messages", "sessionId": session.id, "before": "2001-01-01T00:00:00Z"});
     assert_eq!(client.request(before).await["data"]["messages"], json!([]));
     let foreign = json!({"action": "get_conversation_messages", "sessionId": session.id,
         "cursor": "00000000-0000-4000-8000-000000000000"});
@@ -126,5 +122,21 @@ async fn conversations_are_listed_by_their_last_message_and_renamed() {
     assert_eq!(titles(&list), ["My parcels"]);
     client.send(json!({"action": "rename_conversation", "conversationId": "x", "title": "y"})).await;
     client.expect_error("CONVERSATION_NOT_FOUND").await;
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_an_interaction_or_a_code() {
+    let server = TestServer::without_key().await;
+    let mut client = server.connect().await;
+    let session = client.create_session().await;
+    client
+        .send(json!({"action": "submit_interaction", "requestId": "s", "sessionId": session.id, "interactionId": "x",
+        "declined": true}))
+        .await;
+    client.expect_error("NO_PENDING_INTERACTION").await;
+    let verify = json!({"action": "verify_otp", "requestId": "v", "sessionId": session.id, "code": "123456"});
+    let invalid = client.request(verify).await;
+    assert_eq!(invalid["data"]["data"]["error"], "NOT_FOUND");
     server.shutdown().await;
 }

@@ -1,6 +1,8 @@
-//! Every file says first what it is for.
+//! Every file says first what it is for, and the README shows code that compiles.
 
-use crate::sources;
+use std::fs;
+
+use crate::sources::{self, root};
 
 #[test]
 fn every_file_opens_with_what_it_is_for() {
@@ -25,4 +27,34 @@ fn a_silent_file_is_found() {
     for text in ["", "fn main() {}", "use x;\n//! Late.", "//!", "//! skeleton", "// Not a module's comment at all."] {
         assert!(!says_what_it_is_for(text), "{text}");
     }
+}
+
+#[test]
+fn the_readmes_plugin_is_one_that_is_compiled() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let export = fs::read_to_string(root().join("plugin-api/src/export.rs")).expect("there is the macro");
+    let shown = first_rust_block(&readme);
+    assert!(shown.contains("export_plugin!"), "the README's first Rust code is a plugin");
+    assert!(
+        documentation(&export).contains(&shown),
+        "the README's plugin is not the documentation test of export_plugin!"
+    );
+}
+
+fn first_rust_block(markdown: &str) -> String {
+    let lines = markdown.lines().skip_while(|line| *line != "```rust").skip(1);
+    lines.take_while(|line| *line != "```").collect::<Vec<_>>().join("\n")
+}
+
+/// The text of the doc comments.
+fn documentation(source: &str) -> String {
+    let lines = source.lines().filter_map(|line| line.trim().strip_prefix("///"));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn code_of_readme_and_documentation_is_compared_as_text() {
+    let block = first_rust_block("a\n```sh\nx\n```\n```rust\nlet a = 1;\n\nf();\n```\nb");
+    assert!(documentation("/// Says:\n///\n/// ```\n/// let a = 1;\n///\n/// f();\n/// ```").contains(&block));
+    assert!(!documentation("/// let a = 1;\n/// f();").contains(&block));
 }

@@ -59,7 +59,7 @@ const PLACES: &[Place] = &[
 #[test]
 fn dangerous_and_replaceable_things_stay_in_their_places() {
     let product = sources::product();
-    let wrong: Vec<String> = product.iter().flat_map(|source| misplaced(source)).collect();
+    let wrong: Vec<String> = product.iter().flat_map(misplaced).collect();
     assert!(wrong.is_empty(), "out of place:\n{}", wrong.join("\n"));
 }
 

@@ -83,7 +83,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_BIND"],
         flag: Some("--bind ADDRESS"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.bind = address(given)?),
+        set: |draft, given| {
+            draft.config.bind = address(given)?;
+            Ok(())
+        },
         show: |config| json!(config.bind),
     },
     Setting {
@@ -91,7 +94,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_PORT"],
         flag: Some("--port PORT"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.port = given.whole(0, 65_535)? as u16),
+        set: |draft, given| {
+            draft.config.port = given.whole(0, 65_535)? as u16;
+            Ok(())
+        },
         show: |config| json!(config.port),
     },
     Setting {
@@ -101,8 +107,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         project: ProjectRule::Never,
         set: |draft, given| {
             let reads = |text: &str| Authority::parse(text).is_some();
-            Ok(draft.config.allowed_hosts =
-                checked(given, reads, "host names such as agent.example or agent.example:8787")?)
+            draft.config.allowed_hosts =
+                checked(given, reads, "host names such as agent.example or agent.example:8787")?;
+            Ok(())
         },
         show: |config| json!(config.allowed_hosts),
     },
@@ -113,8 +120,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         project: ProjectRule::Never,
         set: |draft, given| {
             let reads = |text: &str| WebOrigin::parse(text).is_some();
-            Ok(draft.config.allowed_origins =
-                checked(given, reads, "origins such as http://localhost:5173, without a path")?)
+            draft.config.allowed_origins =
+                checked(given, reads, "origins such as http://localhost:5173, without a path")?;
+            Ok(())
         },
         show: |config| json!(config.allowed_origins),
     },
@@ -123,7 +131,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: Some("--allow-unauthenticated"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.allow_unauthenticated = given.yes_or_no()?),
+        set: |draft, given| {
+            draft.config.allow_unauthenticated = given.yes_or_no()?;
+            Ok(())
+        },
         show: |config| json!(config.allow_unauthenticated),
     },
     Setting {
@@ -131,7 +142,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: None,
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.agent_name = given.text()?),
+        set: |draft, given| {
+            draft.config.agent_name = given.text()?;
+            Ok(())
+        },
         show: |config| json!(config.agent_name),
     },
     Setting {
@@ -141,7 +155,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         project: ProjectRule::Never,
         set: |draft, given| {
             let modes = [("none", AuthModeName::None), ("local-token", AuthModeName::LocalToken)];
-            Ok(draft.auth_mode = Some(given.choice(&modes)?))
+            draft.auth_mode = Some(given.choice(&modes)?);
+            Ok(())
         },
         show: |config| match config.auth {
             AuthMode::None => json!("none"),
@@ -153,7 +168,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: Some("--token-file FILE"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.token = Some(given.secret()?)),
+        set: |draft, given| {
+            draft.token = Some(given.secret()?);
+            Ok(())
+        },
         show: |config| secret_shown(matches!(config.auth, AuthMode::LocalToken(_))),
     },
     Setting {
@@ -161,7 +179,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: Some("--strict-auth"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.strict_auth = given.yes_or_no()?),
+        set: |draft, given| {
+            draft.config.strict_auth = given.yes_or_no()?;
+            Ok(())
+        },
         show: |config| json!(config.strict_auth),
     },
     Setting {
@@ -169,7 +190,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["AUTH_DEV_ORG_ID"],
         flag: None,
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.org_id = given.text()?),
+        set: |draft, given| {
+            draft.config.org_id = given.text()?;
+            Ok(())
+        },
         show: |config| json!(config.org_id),
     },
     Setting {
@@ -177,7 +201,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOAI_GATEWAY_URL"],
         flag: Some("--gateway-url URL"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.gateway_url = gateway_url(given)?),
+        set: |draft, given| {
+            draft.config.gateway_url = gateway_url(given)?;
+            Ok(())
+        },
         show: |config| json!(config.gateway_url),
     },
     Setting {
@@ -185,7 +212,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOAI_GATEWAY_KEY"],
         flag: None,
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.gateway_key = Some(given.secret()?)),
+        set: |draft, given| {
+            draft.config.gateway_key = Some(given.secret()?);
+            Ok(())
+        },
         show: |config| secret_shown(config.gateway_key.is_some()),
     },
     Setting {
@@ -193,7 +223,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_MODEL"],
         flag: Some("--model NAME"),
         project: ProjectRule::Always,
-        set: |draft, given| Ok(draft.config.model = given.text()?),
+        set: |draft, given| {
+            draft.config.model = given.text()?;
+            Ok(())
+        },
         show: |config| json!(config.model),
     },
     Setting {
@@ -201,7 +234,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: None,
         project: ProjectRule::Always,
-        set: |draft, given| Ok(draft.config.temperature = Some(given.number(0.0, 2.0)?)),
+        set: |draft, given| {
+            draft.config.temperature = Some(given.number(0.0, 2.0)?);
+            Ok(())
+        },
         show: |config| json!(config.temperature),
     },
     Setting {
@@ -209,7 +245,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_MAX_TOKENS"],
         flag: None,
         project: ProjectRule::Tighter,
-        set: |draft, given| Ok(draft.config.max_tokens = given.whole_u32(1)?),
+        set: |draft, given| {
+            draft.config.max_tokens = given.whole_u32(1)?;
+            Ok(())
+        },
         show: |config| json!(config.max_tokens),
     },
     Setting {
@@ -217,7 +256,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_MAX_ITERATIONS"],
         flag: None,
         project: ProjectRule::Tighter,
-        set: |draft, given| Ok(draft.config.max_iterations = given.whole_u32(1)?),
+        set: |draft, given| {
+            draft.config.max_iterations = given.whole_u32(1)?;
+            Ok(())
+        },
         show: |config| json!(config.max_iterations),
     },
     Setting {
@@ -225,7 +267,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: None,
         project: ProjectRule::Always,
-        set: |draft, given| Ok(draft.config.persona = Some(given.text()?)),
+        set: |draft, given| {
+            draft.config.persona = Some(given.text()?);
+            Ok(())
+        },
         show: |config| json!(config.persona),
     },
     Setting {
@@ -233,7 +278,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_SKILLS_DIR"],
         flag: None,
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.skill_folders = given.paths()?),
+        set: |draft, given| {
+            draft.config.skill_folders = given.paths()?;
+            Ok(())
+        },
         show: |config| json!(config.skill_folders),
     },
     Setting {
@@ -241,7 +289,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_SEED_KB"],
         flag: Some("--seed-kb"),
         project: ProjectRule::Always,
-        set: |draft, given| Ok(draft.config.seed_kb = given.yes_or_no()?),
+        set: |draft, given| {
+            draft.config.seed_kb = given.yes_or_no()?;
+            Ok(())
+        },
         show: |config| json!(config.seed_kb),
     },
     Setting {
@@ -251,7 +302,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         project: ProjectRule::Never,
         set: |draft, given| {
             let backends = StorageBackend::ALL.map(|backend| (backend.as_str(), backend));
-            Ok(draft.config.storage = given.choice(&backends)?)
+            draft.config.storage = given.choice(&backends)?;
+            Ok(())
         },
         show: |config| json!(config.storage.as_str()),
     },
@@ -262,7 +314,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         project: ProjectRule::Never,
         set: |draft, given| {
             let policies = [("finish", OnDisconnect::Finish), ("cancel", OnDisconnect::Cancel)];
-            Ok(draft.config.on_disconnect = given.choice(&policies)?)
+            draft.config.on_disconnect = given.choice(&policies)?;
+            Ok(())
         },
         show: |config| match config.on_disconnect {
             OnDisconnect::Finish => json!("finish"),
@@ -274,7 +327,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &["SMOOTH_AGENT_CONFIRM_TOOLS"],
         flag: Some("--confirm-tools PART,…"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.confirm_tools = given.list()?),
+        set: |draft, given| {
+            draft.config.confirm_tools = given.list()?;
+            Ok(())
+        },
         show: |config| json!(config.confirm_tools),
     },
     Setting {
@@ -282,7 +338,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: Some("--plugins DIR"),
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.plugins.folders = given.paths()?),
+        set: |draft, given| {
+            draft.config.plugins.folders = given.paths()?;
+            Ok(())
+        },
         show: |config| json!(config.plugins.folders),
     },
     Setting {
@@ -290,7 +349,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         env: &[],
         flag: None,
         project: ProjectRule::Never,
-        set: |draft, given| Ok(draft.config.plugins.private_folder = Some(given.path()?)),
+        set: |draft, given| {
+            draft.config.plugins.private_folder = Some(given.path()?);
+            Ok(())
+        },
         show: |config| json!(config.plugins.private_folder),
     },
     Setting {
@@ -301,7 +363,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         set: |draft, given| {
             let policies =
                 [("error", NameConflict::Error), ("prefix", NameConflict::Prefix), ("first", NameConflict::First)];
-            Ok(draft.config.plugins.name_conflict = given.choice(&policies)?)
+            draft.config.plugins.name_conflict = given.choice(&policies)?;
+            Ok(())
         },
         show: |config| match config.plugins.name_conflict {
             NameConflict::Error => json!("error"),

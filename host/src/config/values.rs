@@ -129,7 +129,7 @@ impl Given<'_> {
 
     /// A path; relative ones start at the folder of the file they are written in.
     pub(super) fn path(&self) -> Result<PathBuf, Misfit> {
-        Ok(self.from_folder(&self.text()?))
+        Ok(self.in_folder(&self.text()?))
     }
 
     /// A list of paths; as text, separated as in `PATH`.
@@ -138,11 +138,11 @@ impl Given<'_> {
             Value::String(text) if self.from_text => {
                 Ok(std::env::split_paths(text.trim()).filter(|path| !path.as_os_str().is_empty()).collect())
             }
-            _ => Ok(self.list()?.iter().map(|text| self.from_folder(text)).collect()),
+            _ => Ok(self.list()?.iter().map(|text| self.in_folder(text)).collect()),
         }
     }
 
-    fn from_folder(&self, text: &str) -> PathBuf {
+    fn in_folder(&self, text: &str) -> PathBuf {
         match self.folder {
             Some(folder) => folder.join(text),
             None => PathBuf::from(text),
@@ -194,8 +194,7 @@ impl Given<'_> {
             };
         }
         if let Some(path) = text.strip_prefix("file:") {
-            return read_secret(&self.from_folder(path))
-                .map_err(|found| misfit("a readable file with a secret", &found));
+            return read_secret(&self.in_folder(path)).map_err(|found| misfit("a readable file with a secret", &found));
         }
         if self.from_text {
             return Ok(GatewayKey::new(text));

@@ -152,11 +152,7 @@ mod tests {
     use std::{thread, time::Duration};
 
     use super::*;
-    use crate::{
-        clock::{Clock, SystemClock},
-        config::Limits,
-        outgoing,
-    };
+    use crate::{clock::SystemClock, config::Limits, outgoing};
 
     #[tokio::test]
     async fn an_answer_does_not_get_between_events_that_are_appended_together() {
@@ -169,7 +165,11 @@ mod tests {
         thread::scope(|scope| {
             // Between the two events the answer is given every chance to get in.
             let second = std::iter::once_with(|| {
-                scope.spawn(|| log.between_events(|| drop(sender.send(answer, false))));
+                scope.spawn(|| {
+                    log.between_events(|| {
+                        sender.send(answer, false);
+                    })
+                });
                 thread::sleep(Duration::from_millis(50));
                 Event::StreamToken("second".to_owned())
             });

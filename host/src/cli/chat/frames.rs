@@ -92,11 +92,14 @@ pub(super) struct ChunkState {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(rename_all_fields = "camelCase")]
 pub(super) enum ToolActivity {
-    ToolCall { name: String, arguments: String },
-    ToolResult { name: String, is_error: bool, result: String },
-    ToolProgress { name: String, fraction: Option<f32>, message: Option<String> },
+    #[serde(rename = "toolCall")]
+    Call { name: String, arguments: String },
+    #[serde(rename = "toolResult")]
+    Result { name: String, is_error: bool, result: String },
+    #[serde(rename = "toolProgress")]
+    Progress { name: String, fraction: Option<f32>, message: Option<String> },
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,7 +171,7 @@ mod tests {
         let call = json!({"type": "stream_chunk", "node": "t", "data": {"requestId": "turn", "node": "t",
             "state": {"rawResponse": {"toolResult": {"name": "t", "isError": true, "result": "no"}}}}});
         let Incoming::StreamChunk { data } = read(call) else { panic!("not a chunk") };
-        assert!(matches!(data.state.raw_response, Some(ToolActivity::ToolResult { is_error: true, .. })));
+        assert!(matches!(data.state.raw_response, Some(ToolActivity::Result { is_error: true, .. })));
         let answer = json!({"type": "eventual_response", "status": 200, "data": {"requestId": "turn", "status": 200,
             "data": {"messageId": "m", "response": {"responseParts": ["a"]}, "needsEscalation": false,
                 "citations": [{"id": "1", "title": "t", "snippet": "s", "score": 0.5}]}}});

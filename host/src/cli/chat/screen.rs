@@ -91,14 +91,14 @@ impl<'a> Screen<'a> {
 
 fn described(activity: &ToolActivity) -> String {
     match activity {
-        ToolActivity::ToolCall { name, arguments } => {
+        ToolActivity::Call { name, arguments } => {
             format!("→ {} {}", one_line(name, DETAIL_CHARS), one_line(arguments, DETAIL_CHARS))
         }
-        ToolActivity::ToolResult { name, is_error, result } => {
+        ToolActivity::Result { name, is_error, result } => {
             let mark = if *is_error { "✗" } else { "✓" };
             format!("{mark} {}: {}", one_line(name, DETAIL_CHARS), one_line(result, DETAIL_CHARS))
         }
-        ToolActivity::ToolProgress { name, fraction, message } => {
+        ToolActivity::Progress { name, fraction, message } => {
             let percent = fraction.map(|fraction| format!("{:.0} % ", fraction * 100.0)).unwrap_or_default();
             let message = one_line(message.as_deref().unwrap_or_default(), DETAIL_CHARS);
             format!("… {} {percent}{message}", one_line(name, DETAIL_CHARS))
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn tool_activity_is_one_harmless_line() {
-        let call = ToolActivity::ToolCall { name: "t".into(), arguments: "{\"a\":\n1}".into() };
+        let call = ToolActivity::Call { name: "t".into(), arguments: "{\"a\":\n1}".into() };
         assert_eq!(described(&call), "→ t {\"a\": 1}");
-        let result = ToolActivity::ToolResult { name: "t".into(), is_error: true, result: "\u{1b}[2Jno".into() };
+        let result = ToolActivity::Result { name: "t".into(), is_error: true, result: "\u{1b}[2Jno".into() };
         assert_eq!(described(&result), "✗ t: [2Jno");
-        let progress = ToolActivity::ToolProgress { name: "t".into(), fraction: Some(0.4), message: None };
+        let progress = ToolActivity::Progress { name: "t".into(), fraction: Some(0.4), message: None };
         assert_eq!(described(&progress), "… t 40 % ");
     }
 }
