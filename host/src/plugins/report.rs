@@ -118,7 +118,7 @@ pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError>
         let (binary, manifest) = plugin.parse()?;
         Ok((plugin, binary, manifest))
     };
-    let (plugin, binary, manifest) = read().map_err(|source| InspectError { path: path.to_owned(), reason })?;
+    let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
     let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
     Ok(Inspection {
         path: path.to_owned(),
