@@ -32,7 +32,8 @@ async fn a_cancelled_turn_says_so_once_drops_the_request_and_frees_its_slots() {
     assert_eq!(answer_text(&frames), "Next.");
     server.model().wait_for_abort(0).await;
     let page = client.request(json!({"action": "get_conversation_messages", "sessionId": session.id})).await;
-    let texts: Vec<_> = page["data"]["messages"].as_array().unwrap().iter().map(|row| row["content"]["text"].clone()).collect();
+    let texts: Vec<_> =
+        page["data"]["messages"].as_array().unwrap().iter().map(|row| row["content"]["text"].clone()).collect();
     assert_eq!(texts, ["Next.", "at once", "go"], "a cancelled turn leaves only the question");
     server.shutdown().await;
 }

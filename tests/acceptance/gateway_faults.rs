@@ -1,10 +1,7 @@
 //! What gateways do wrong, and what comes of it. The model client asks a scripted gateway over real HTTP; each test is
 //! one fault.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use jackfield::{
@@ -22,6 +19,7 @@ use jackfield_tests::model::{
     script::{self, finish_chunk, text_chunk, tool_chunk},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 const KEY: &str = "canary-key-81c2";
 
@@ -456,11 +454,11 @@ async fn dropping_the_stream_drops_the_request() {
 
 #[tokio::test]
 async fn connections_are_kept_from_call_to_call() {
-    let bench = Bench::new(script().says("a").forever()).await;
-    for _ in 0..10 {
+    // The end of the body comes a moment after the end mark, and the reply does not wait for it.
+    let bench = Bench::new(script().says("a").lingers(Duration::from_millis(20)).forever()).await;
+    for _ in 0..6 {
         bench.ask().await.finished();
-        // The end of the body may arrive a moment after the end mark.
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(60)).await;
     }
     let used: std::collections::BTreeSet<usize> =
         bench.gateway.requests().iter().map(|request| request.connection).collect();

@@ -12,9 +12,9 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_with_1013_and_its_turn_goes_on() {
+async fn a_client_that_does_not_read_is_closed_and_its_turn_goes_on() {
     let big = "x".repeat(200_000);
-    let pieces: Vec<&str> = std::iter::repeat_n(big.as_str(), 100).collect();
+    let pieces: Vec<&str> = std::iter::repeat_n(big.as_str(), 40).collect();
     let server = TestServer::with_config(script().streams(pieces), |config| {
         config.limits.outgoing_bytes = 100_000;
         config.limits.model_reply_bytes = 64 * 1024 * 1024;
@@ -37,6 +37,10 @@ async fn a_client_that_does_not_read_is_closed_with_1013_and_its_turn_goes_on() 
         }
     };
     tokio::time::timeout(Duration::from_secs(20), stored).await.expect("a slow client never stops a turn");
+    // What the system had buffered can still be read; then the connection is over, without the turn's end. Whether the
+    // close frame got through is up to the client's own buffers.
+    let code = client.closed().await;
+    assert!(matches!(code, None | Some(1013)), "{code:?}");
     server.shutdown().await;
 }
 
@@ -71,7 +75,8 @@ async fn history_shows_the_model_the_newest_messages() {
         assert_eq!(answer_text(&frames), format!("reply {number}"));
     }
     let last = &server.model().requests()[3];
-    let said: Vec<&str> = last.messages().iter().filter(|m| m["role"] != "system").map(|m| m["content"].as_str().unwrap()).collect();
+    let said: Vec<&str> =
+        last.messages().iter().filter(|m| m["role"] != "system").map(|m| m["content"].as_str().unwrap()).collect();
     assert_eq!(said, ["message 1", "reply 1", "message 2", "reply 2", "message 3"]);
     server.shutdown().await;
 }

@@ -3,12 +3,7 @@
 
 use std::time::Duration;
 
-use jackfield::{
-    ServerConfig,
-    config::PluginsConfig,
-    ids::PluginId,
-    local::LocalServer,
-};
+use jackfield::{ServerConfig, config::PluginsConfig, ids::PluginId, local::LocalServer};
 use jackfield_tests::{
     client::{TestClient, TestSession, answer_text, tool_results},
     model::{Script, ScriptedModel, script},
@@ -27,7 +22,12 @@ struct Running {
 }
 
 /// Starts a server on the folder and waits until `tool` is offered. The first reply of the model is for that.
-async fn start(folder: PluginFolder, plugins: PluginsConfig, tool: &str, change: impl FnOnce(&mut ServerConfig)) -> Running {
+async fn start(
+    folder: PluginFolder,
+    plugins: PluginsConfig,
+    tool: &str,
+    change: impl FnOnce(&mut ServerConfig),
+) -> Running {
     let model = ScriptedModel::start(script().says("ready?").forever()).await;
     let mut config = config_for(&model);
     config.plugins = PluginsConfig { folders: vec![folder.path().to_owned()], ..plugins };
@@ -156,7 +156,10 @@ async fn a_tool_that_may_change_something_asks_and_one_that_only_looks_does_not(
     let folder = PluginFolder::new().with_fixture("fixture_ee");
     let mut running = start(folder, settings("fixture_ee", "by_effect", json!({})), "effects", |_| {}).await;
     running.model.replace(
-        script().calls("effects", json!({"effect": "read_only"})).calls("effects", json!({"effect": "writes"})).says("Both."),
+        script()
+            .calls("effects", json!({"effect": "read_only"}))
+            .calls("effects", json!({"effect": "writes"}))
+            .says("Both."),
     );
     let session = running.client.create_session().await;
     let id = running.client.send_message(&session, "go").await;

@@ -19,7 +19,7 @@ use jackfield::{
 };
 use jackfield_plugin_api::{CallContext, Tool, ToolError, ToolOutput, ToolProvider, ToolProviderContext, ToolSchema};
 use jackfield_tests::{
-    model::{ScriptedModel, Script, script},
+    model::{Script, ScriptedModel, script},
     needs::{needs, python_client, workspace_root},
     server::{any_port, config_for},
 };

@@ -1,9 +1,6 @@
 //! Sessions, conversations, history and lists.
 
-use jackfield_tests::{
-    model::script,
-    server::TestServer,
-};
+use jackfield_tests::{model::script, server::TestServer};
 use serde_json::json;
 
 #[tokio::test]
@@ -39,8 +36,7 @@ async fn a_session_outlives_its_connection_and_a_conversation_can_be_resumed() {
     assert_eq!(resumed.conversation_id, session.conversation_id);
     assert_ne!(resumed.id, session.id);
     assert_eq!(resumed.user_participant_id, session.user_participant_id, "participants are used again");
-    let fresh =
-        client.create_session_with(json!({"conversationId": "00000000-0000-4000-8000-000000000000"})).await;
+    let fresh = client.create_session_with(json!({"conversationId": "00000000-0000-4000-8000-000000000000"})).await;
     assert_ne!(fresh.conversation_id, session.conversation_id);
 
     let second = &server.model().requests()[1];
@@ -80,11 +76,11 @@ async fn history_pages_give_each_message_once_newest_first() {
             None => break,
         }
     }
-    let expected: Vec<String> =
-        (0..4).rev().flat_map(|n| [format!("reply {n}"), format!("message {n}")]).collect();
+    let expected: Vec<String> = (0..4).rev().flat_map(|n| [format!("reply {n}"), format!("message {n}")]).collect();
     assert_eq!(texts, expected);
 
-    let before = json!({"action": "get_conversation_messages", "sessionId": session.id, "before": "2001-01-01T00:00:00Z"});
+    let before =
+        json!({"action": "get_conversation_messages", "sessionId": session.id, "before": "2001-01-01T00:00:00Z"});
     assert_eq!(client.request(before).await["data"]["messages"], json!([]));
     let foreign = json!({"action": "get_conversation_messages", "sessionId": session.id,
         "cursor": "00000000-0000-4000-8000-000000000000"});

@@ -50,7 +50,8 @@ impl ToolProvider for Simple {
 
 #[tokio::test]
 async fn a_turn_streams_and_ends_with_what_it_streamed() {
-    let server = TestServer::with_model(script().streams(["Hé", "llo ", "there", "there"]).usage(11, 7).cut_every(1)).await;
+    let server =
+        TestServer::with_model(script().streams(["Hé", "llo ", "there", "there"]).usage(11, 7).cut_every(1)).await;
     let mut client = server.connect().await;
     let session = client.create_session().await;
     let frames = client.turn(&session, "hi").await;
@@ -139,7 +140,9 @@ async fn the_model_gets_a_sorted_list_and_the_embedder_replaces_a_built_in() {
 
 #[tokio::test]
 async fn a_long_output_is_cut_with_a_marker_for_the_model() {
-    let server = TestServer::build(script().calls("long", json!({})).says("Long."), |builder| builder.tools(Arc::new(Simple))).await;
+    let server =
+        TestServer::build(script().calls("long", json!({})).says("Long."), |builder| builder.tools(Arc::new(Simple)))
+            .await;
     let mut client = server.connect().await;
     let session = client.create_session().await;
     client.turn(&session, "go").await;
@@ -152,7 +155,8 @@ async fn a_long_output_is_cut_with_a_marker_for_the_model() {
 
 #[tokio::test]
 async fn a_failing_gateway_is_one_error_and_a_record_that_the_model_never_sees() {
-    let server = TestServer::with_model(script().status(400, &[], "{\"error\":{\"message\":\"no\"}}").says("Better.")).await;
+    let server =
+        TestServer::with_model(script().status(400, &[], "{\"error\":{\"message\":\"no\"}}").says("Better.")).await;
     let mut client = server.connect().await;
     let session = client.create_session().await;
     let frames = client.turn(&session, "first").await;
@@ -163,7 +167,13 @@ async fn a_failing_gateway_is_one_error_and_a_record_that_the_model_never_sees()
     let page = client.request(json!({"action": "get_conversation_messages", "sessionId": session.id})).await;
     assert_eq!(page["data"]["messages"].as_array().unwrap().len(), 2, "the failure is in the history");
     client.turn(&session, "second").await;
-    let roles: Vec<&str> = server.model().requests()[1].messages().iter().map(|m| m["role"].as_str().unwrap()).filter(|role| *role != "system").map(|role| if role == "user" { "user" } else { "other" }).collect();
+    let roles: Vec<&str> = server.model().requests()[1]
+        .messages()
+        .iter()
+        .map(|m| m["role"].as_str().unwrap())
+        .filter(|role| *role != "system")
+        .map(|role| if role == "user" { "user" } else { "other" })
+        .collect();
     assert_eq!(roles, ["user", "user"], "the record is not replayed");
     server.shutdown().await;
 }
@@ -177,7 +187,11 @@ async fn the_checks_of_a_message_come_in_their_order() {
     let session = client.create_session().await;
     client.send(json!({"action": "send_message", "requestId": "2", "sessionId": session.id, "message": "  "})).await;
     client.expect_error("VALIDATION_ERROR").await;
-    client.send(json!({"action": "send_message", "requestId": "3", "sessionId": session.id, "message": "é".repeat(10_001)})).await;
+    client
+        .send(
+            json!({"action": "send_message", "requestId": "3", "sessionId": session.id, "message": "é".repeat(10_001)}),
+        )
+        .await;
     client.expect_error("VALIDATION_ERROR").await;
     client.send(json!({"action": "send_message", "requestId": "4", "sessionId": session.id, "message": "x", "skill": "../x"})).await;
     client.expect_error("SKILL_NOT_FOUND").await;
@@ -229,7 +243,8 @@ async fn tokens_are_left_out_when_the_client_does_not_want_them() {
 
 #[tokio::test]
 async fn a_keepalive_goes_out_while_a_turn_runs() {
-    let server = TestServer::with_config(script().hangs(), |config| config.limits.keepalive = Duration::from_millis(50)).await;
+    let server =
+        TestServer::with_config(script().hangs(), |config| config.limits.keepalive = Duration::from_millis(50)).await;
     let mut client = server.connect().await;
     let session = client.create_session().await;
     let id = client.send_message(&session, "wait").await;

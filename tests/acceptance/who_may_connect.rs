@@ -46,10 +46,14 @@ async fn a_token_holder_reaches_the_server_under_an_address_of_a_private_network
     })
     .await;
     let tailnet = |connect: Connect| connect.header("Host", "100.101.102.103:8787");
-    let mut client = tailnet(Connect::to(server.ws_url()).token("open sesame")).open().await.expect("the token is good");
-    client.create_session().await;
     let mut client =
-        Connect::to(server.ws_url()).header("Authorization", "Bearer open sesame").open().await.expect("a header will do");
+        tailnet(Connect::to(server.ws_url()).token("open sesame")).open().await.expect("the token is good");
+    client.create_session().await;
+    let mut client = Connect::to(server.ws_url())
+        .header("Authorization", "Bearer open sesame")
+        .open()
+        .await
+        .expect("a header will do");
     client.create_session().await;
     for connect in [Connect::to(server.ws_url()), Connect::to(server.ws_url()).token("wrong")] {
         let refused = connect.open().await.err().expect("strict");

@@ -403,6 +403,7 @@ async fn write_stream(writer: &mut OwnedWriteHalf, reply: &Reply) -> std::io::Re
         }
     }
     if reply.ending == Ending::Clean {
+        tokio::time::sleep(reply.linger).await;
         writer.write_all(b"0\r\n\r\n").await?;
     }
     Ok(())

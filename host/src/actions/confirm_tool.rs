@@ -20,7 +20,8 @@ pub(super) async fn run(
     let answerable = turn.parks.take_for_answer(ParkKind::Confirmation).ok_or_else(nothing)?;
     // The acknowledgement is queued before the turn wakes, so that it precedes all that the turn does next.
     let data = ResponseData::Confirmed { session_id: session.id, approved: confirm.approved };
-    connection.send(services.frame(request_id, Event::ImmediateResponse(data)));
+    let acknowledgement = services.frame(request_id, Event::ImmediateResponse(data));
+    turn.log.between_events(|| connection.send(acknowledgement));
     answerable.wake(if confirm.approved { Verdict::Approved } else { Verdict::Rejected });
     Ok(None)
 }

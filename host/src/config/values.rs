@@ -194,8 +194,7 @@ impl Given<'_> {
             };
         }
         if let Some(path) = text.strip_prefix("file:") {
-            return read_secret(&self.in_folder(path))
-                .map_err(|found| misfit("a readable file with a secret", &found));
+            return read_secret(&self.in_folder(path)).map_err(|found| misfit("a readable file with a secret", &found));
         }
         if self.from_text {
             return Ok(GatewayKey::new(text));

@@ -31,17 +31,12 @@ use crate::protocol::EventFrame;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outgoing {
     /// The event; a turn's log and other connections may share it.
-    pub frame: Arc<EventFrame>,
+    pub(crate) frame: Arc<EventFrame>,
     /// Whether the session it goes to declared `resume` and so gets numbers.
-    pub with_seq: bool,
+    pub(crate) with_seq: bool,
 }
 
 impl Outgoing {
-    /// Appends the frame's text.
-    pub(crate) fn write_json(&self, out: &mut String) {
-        self.frame.write_json(out, self.with_seq);
-    }
-
     /// The frame's text in a buffer of its own.
     pub(crate) fn to_json(&self) -> String {
         self.frame.to_json(self.with_seq)
@@ -158,11 +153,6 @@ impl EventSender {
         self.shared.close(self.shared.lock(), reason);
     }
 
-    /// Whether nothing more can be sent.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.close_reason().is_some()
-    }
-
     /// Why nothing more can be sent; `None` while it can.
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         self.shared.lock().closed
@@ -178,13 +168,9 @@ impl EventSender {
     }
 
     /// Bytes of frames that wait for this connection.
-    pub(crate) fn queued_bytes(&self) -> usize {
+    #[cfg(test)]
+    fn queued_bytes(&self) -> usize {
         self.shared.lock().queue.bytes()
-    }
-
-    /// Whether both lead to the same connection.
-    pub(crate) fn is_same_connection(&self, other: &EventSender) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
 

@@ -13,9 +13,9 @@ use crate::protocol::{Event, EventFrame};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
     /// Bytes of frames. One frame that is larger is taken when nothing else waits. Default 1 MiB.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Events. Default 4096.
-    pub events: usize,
+    pub(crate) events: usize,
 }
 
 impl From<&crate::config::Limits> for QueueLimits {
@@ -26,7 +26,7 @@ impl From<&crate::config::Limits> for QueueLimits {
 
 /// What waits for one connection, oldest first.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     limits: QueueLimits,
     waiting: VecDeque<Waiting>,
     bytes: usize,
@@ -42,11 +42,11 @@ struct Waiting {
 /// The queue has no room for an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{events} events of {bytes} bytes wait for this connection, which is all it may have")]
-pub(super) struct Overflow {
+pub(crate) struct Overflow {
     /// Events that wait.
-    pub events: usize,
+    pub(crate) events: usize,
     /// Bytes that wait.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// From this part of either limit on, adjacent tokens are merged. A client that reads as fast as tokens come never
@@ -55,12 +55,12 @@ const PRESSURE_PART: usize = 16;
 
 impl Queue {
     /// An empty queue.
-    pub(super) fn new(limits: QueueLimits) -> Self {
+    pub(crate) fn new(limits: QueueLimits) -> Self {
         Self { limits, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Appends an event whose frame has about `bytes` bytes ([`EventFrame::wire_len`], asked before a lock is taken).
-    pub(super) fn push(&mut self, outgoing: Outgoing, bytes: usize) -> Result<(), Overflow> {
+    pub(crate) fn push(&mut self, outgoing: Outgoing, bytes: usize) -> Result<(), Overflow> {
         if self.is_under_pressure() && self.merge(&outgoing)? {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl Queue {
     }
 
     /// Moves the oldest events to the end of `batch`: at least one if any waits, and then as many as fit into `bytes`.
-    pub(super) fn pop_batch(&mut self, batch: &mut Vec<Outgoing>, bytes: usize) {
+    pub(crate) fn pop_batch(&mut self, batch: &mut Vec<Outgoing>, bytes: usize) {
         let mut popped = 0;
         while let Some(next) = self.waiting.front() {
             if popped > 0 && popped + next.bytes > bytes {
@@ -87,23 +87,23 @@ impl Queue {
     }
 
     /// Forgets everything and gives the memory back.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.waiting = VecDeque::new();
         self.bytes = 0;
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Events that wait.
-    pub(super) fn events(&self) -> usize {
+    pub(crate) fn events(&self) -> usize {
         self.waiting.len()
     }
 
     /// Bytes of frames that wait.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -129,7 +129,7 @@ impl Queue {
     }
 
     fn overflow(&self) -> Overflow {
-        Overflow { events: self.waiting.len(), bytes: self.bytes }
+        Overflow { events: self.events(), bytes: self.bytes() }
     }
 }
 

@@ -83,10 +83,10 @@ async fn stopped_and_quiet(live: &Live, connection: crate::ids::ConnectionId) {
 
 /// A turn belongs to its conversation: that its connection goes matters only when the configuration says so.
 fn leave(live: &Live, connection: &Connection) {
-    if live.services.config().on_disconnect == OnDisconnect::Cancel {
-        if let Some(turn) = live.services.turns.of_connection(connection.id) {
-            turn.drop_silently();
-        }
+    if live.services.config().on_disconnect == OnDisconnect::Cancel
+        && let Some(turn) = live.services.turns.of_connection(connection.id)
+    {
+        turn.drop_silently();
     }
 }
 

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use jiff::Timestamp;
 use serde_json::{Map, json};
 use uuid::Uuid;
@@ -82,9 +84,12 @@ pub(crate) fn create(number: u128, now: Timestamp) -> (Conversation, Session) {
     (conversation, session)
 }
 
+/// Numbers the messages of all tests; beyond what any test uses as an unknown id.
+static NEXT_MESSAGE: AtomicU64 = AtomicU64::new(1_000);
+
 pub(crate) fn message(conversation_id: ConversationId, text: &str, now: Timestamp) -> Message {
     Message {
-        id: MessageId(Uuid::new_v4()),
+        id: MessageId(Uuid::from_u128(NEXT_MESSAGE.fetch_add(1, Ordering::Relaxed).into())),
         conversation_id,
         direction: Direction::Inbound,
         text: text.into(),

@@ -63,10 +63,27 @@ impl TurnLog {
 
     /// Numbers the event, keeps it and passes it on. Does nothing after the terminal event.
     pub(crate) fn append(&self, event: Event) {
+        self.append_all([event]);
+    }
+
+    /// As [`append`](Self::append), with nothing of this turn between the events: neither another event nor an answer
+    /// that is given [`between_events`](Self::between_events).
+    pub(crate) fn append_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.lock();
-        if !state.closed {
-            state.append(self.frame(event), self.bytes_max);
+        for event in events {
+            if !state.closed {
+                state.append(self.frame(event), self.bytes_max);
+            }
         }
+    }
+
+    /// Runs `send`, which queues the answer to a frame about this turn. It must be quick and must not use this log.
+    ///
+    /// Rationale: the reply to a human's answer goes to one connection and is not an event of the turn, but it must not
+    /// get in between the question and the chunk that belongs to it, however quickly the answer came.
+    pub(crate) fn between_events(&self, send: impl FnOnce()) {
+        let _state = self.lock();
+        send();
     }
 
     /// Passes an event on without a number and without keeping it (`keepalive`). Does nothing after the end.
@@ -126,5 +143,43 @@ impl State {
         for subscriber in &self.subscribers {
             subscriber.sender.send(frame.clone(), subscriber.with_seq);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+    use crate::{clock::SystemClock, config::Limits, outgoing};
+
+    #[tokio::test]
+    async fn an_answer_does_not_get_between_events_that_are_appended_together() {
+        let (sender, mut receiver) = outgoing::channel((&Limits::default()).into());
+        let clock: SharedClock = Arc::new(SystemClock);
+        let subscriber = Subscriber::new(ConnectionId(clock.new_id()), sender.clone());
+        let log = TurnLog::new(RequestId::new("m1"), clock.clone(), 1024, subscriber);
+        let answer = EventFrame::new(None, 0, Event::Pong);
+
+        thread::scope(|scope| {
+            // Between the two events the answer is given every chance to get in.
+            let second = std::iter::once_with(|| {
+                scope.spawn(|| {
+                    log.between_events(|| {
+                        sender.send(answer, false);
+                    })
+                });
+                thread::sleep(Duration::from_millis(50));
+                Event::StreamToken("second".to_owned())
+            });
+            log.append_all(std::iter::once(Event::StreamToken("first".to_owned())).chain(second));
+        });
+
+        let mut batch = Vec::new();
+        receiver.recv_batch(&mut batch).await.unwrap();
+        let events: Vec<Event> = batch.iter().map(|outgoing| outgoing.frame.event.clone()).collect();
+        let token = |text: &str| Event::StreamToken(text.to_owned());
+        assert_eq!(events, [token("first"), token("second"), Event::Pong]);
     }
 }

@@ -29,8 +29,8 @@ use crate::{
     model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
-        Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage, StorageError,
-        StoredImage, TurnErrorMark,
+        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
+        StorageError, StoredImage, TurnErrorMark,
     },
     tools::{HitSink, ToolSet},
 };
@@ -94,6 +94,8 @@ impl KnowledgeChatRuntime {
     /// Dropping the future ends the turn with an error event and frees its slots.
     pub(crate) async fn run(&self, guard: TurnGuard, request: TurnRequest) {
         let turn = guard.turn();
+        // However full the storage gets meanwhile, the conversation that is being answered stays.
+        let _pin = ConversationPin::new(self.storage.clone(), turn.ids.conversation);
         let span = tracing::info_span!("turn", id = %turn.ids.turn, conversation = %turn.ids.conversation);
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();

@@ -172,9 +172,10 @@ impl<'a> ToolPhase<'a> {
             tool_name: call.name.clone(),
             action_description: confirmation::question(prepared, reason, limits),
         };
-        // The question comes before the chunk; a client shows the chunk as what the question is about.
-        self.turn.log.append(Event::WriteConfirmationRequired(question));
-        self.announce(call, arguments.to_owned());
+        // The question comes before the chunk, and nothing between the two, although an answer may come at once; a
+        // client shows the chunk as what the question is about.
+        let chunk = tool_call_chunk(call, arguments.to_owned());
+        self.turn.log.append_all([Event::WriteConfirmationRequired(question), chunk]);
         let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
         let limits = confirmation::confirmation_limits(limits, false);
         let end = self.turn.unless_cancelled(park.wait(limits, attended)).await?;
@@ -222,8 +223,7 @@ impl<'a> ToolPhase<'a> {
 
     /// Says that the tool is called.
     fn announce(&self, call: &ModelToolCall, arguments: String) {
-        let arguments = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
-        self.turn.log.append(Event::StreamChunk(StreamChunk::ToolCall { name: call.name.clone(), arguments }));
+        self.turn.log.append(tool_call_chunk(call, arguments));
     }
 
     /// Says how the call ended, and returns what the model reads.
@@ -235,4 +235,9 @@ impl<'a> ToolPhase<'a> {
         self.turn.log.append(Event::StreamChunk(chunk));
         result.text
     }
+}
+
+fn tool_call_chunk(call: &ModelToolCall, arguments: String) -> Event {
+    let arguments = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
+    Event::StreamChunk(StreamChunk::ToolCall { name: call.name.clone(), arguments })
 }

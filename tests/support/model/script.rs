@@ -32,6 +32,8 @@ pub(super) struct Reply {
     pub(super) line_end: &'static str,
     /// Writes the body in pieces of so many bytes.
     pub(super) cut: Option<usize>,
+    /// Waits this long between the last byte of the body and its end.
+    pub(super) linger: Duration,
     /// How the reply ends.
     pub(super) ending: Ending,
 }
@@ -212,6 +214,13 @@ impl Script {
         self
     }
 
+    /// The last reply's end mark comes this long before the end of its body.
+    #[must_use]
+    pub fn lingers(mut self, time: Duration) -> Self {
+        self.last().linger = time;
+        self
+    }
+
     /// The last reply begins only after this time.
     #[must_use]
     pub fn after(mut self, delay: Duration) -> Self {
@@ -235,6 +244,7 @@ impl Script {
             usage: Some((11, 3)),
             line_end: "\n",
             cut: None,
+            linger: Duration::ZERO,
             ending: Ending::Clean,
         });
         self
