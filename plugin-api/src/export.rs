@@ -108,7 +108,7 @@ macro_rules! plugin_manifest {
             const ID: &'static str = {
                 ::core::assert!(
                     $crate::__private::is_id($id),
-                    "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them"
+                    "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them, and begins with one of the first two"
                 );
                 $id
             };

@@ -124,3 +124,19 @@ async fn conversations_are_listed_by_their_last_message_and_renamed() {
     client.expect_error("CONVERSATION_NOT_FOUND").await;
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn nothing_waits_for_an_interaction_or_a_code() {
+    let server = TestServer::without_key().await;
+    let mut client = server.connect().await;
+    let session = client.create_session().await;
+    client
+        .send(json!({"action": "submit_interaction", "requestId": "s", "sessionId": session.id, "interactionId": "x",
+        "declined": true}))
+        .await;
+    client.expect_error("NO_PENDING_INTERACTION").await;
+    let verify = json!({"action": "verify_otp", "requestId": "v", "sessionId": session.id, "code": "123456"});
+    let invalid = client.request(verify).await;
+    assert_eq!(invalid["data"]["data"]["error"], "NOT_FOUND");
+    server.shutdown().await;
+}

@@ -10,6 +10,7 @@ mod list_conversations;
 mod list_messages;
 mod rename_conversation;
 mod send_message;
+mod verify_otp;
 mod visible;
 
 use std::sync::Arc;
@@ -134,9 +135,14 @@ async fn dispatch(
         Action::SendMessage(message) => send_message::run(services, connection, message).await,
         Action::Cancel(cancel) => cancel::run(services, connection, request_id, cancel).await,
         Action::ConfirmTool(confirm) => confirm_tool::run(services, connection, request_id, confirm).await,
-        Action::SubmitInteraction(_) | Action::VerifyOtp(_) | Action::ResumeTurn(_) => Err(Refusal::new(
+        // No tool of this server raises an interaction, so none ever waits.
+        Action::SubmitInteraction(_) => {
+            Err(Refusal::new(ErrorCode::NoPendingInteraction, "no interaction waits for an answer here"))
+        }
+        Action::VerifyOtp(verify) => verify_otp::run(services, connection, verify).await,
+        Action::ResumeTurn(_) => Err(Refusal::new(
             ErrorCode::UnsupportedAction,
-            "this server does not do interactions, one-time codes and resumed turns; it never asks for them either",
+            "this server does not replay turns; read the history, or cancel by sessionId",
         )),
     }
 }

@@ -98,12 +98,12 @@ pub struct Inspection {
 
 /// Why a file cannot be inspected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path:?}: {source}")]
+#[error("{path:?}: {reason}")]
 pub struct InspectError {
     /// The file.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub source: ManifestError,
+    pub reason: ManifestError,
 }
 
 /// Reads what a plugin file says about itself. Never runs any of it.
@@ -118,7 +118,7 @@ pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError>
         let (binary, manifest) = plugin.parse()?;
         Ok((plugin, binary, manifest))
     };
-    let (plugin, binary, manifest) = read().map_err(|source| InspectError { path: path.to_owned(), source })?;
+    let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
     let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
     Ok(Inspection {
         path: path.to_owned(),

@@ -18,10 +18,11 @@ use crate::{
     auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
     clock::{SharedClock, SystemClock},
     config::{AuthMode, ConfigError, ServerConfig},
-    http::{self, BindRefusal, GuardPolicy, GuardPolicyError, Live},
+    http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
+    socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, SkillFolders, SkillResolver, ToolHook, TurnTools},
 };

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use crate::http::Live;
+use crate::socket::Live;
 
 /// How often idle sessions are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);

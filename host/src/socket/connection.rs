@@ -8,12 +8,11 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 
-use super::upgrade::describe;
+use super::{Live, upgrade::describe};
 use crate::{
     actions::{self, Connection},
     auth::Principal,
     config::OnDisconnect,
-    http::Live,
     outgoing::{self, CloseReason, EventReceiver, EventSender, QueueLimits},
 };
 

@@ -9,6 +9,8 @@
 //! task of its own. A connection knows nothing of turns but whether it has one.
 
 mod connection;
+mod live;
 mod upgrade;
 
+pub(crate) use live::Live;
 pub(crate) use upgrade::upgrade;

@@ -9,11 +9,10 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::connection;
+use super::{Live, connection};
 use crate::{
     actions::Connection,
     auth::{AuthError, Caller, Principal},
-    http::Live,
 };
 
 /// A connection reads little and rarely: the library's default of 128 KiB would be most of its memory.
