@@ -21,6 +21,7 @@ pub type SharedClock = Arc<dyn Clock>;
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
+#[allow(clippy::disallowed_methods, reason = "this is where they belong")]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()

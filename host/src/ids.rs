@@ -46,6 +46,8 @@ uuid_id! {
     TurnId;
     /// One wait for a human.
     ParkId;
+    /// One open WebSocket.
+    ConnectionId;
 }
 
 macro_rules! text_id {

@@ -1,1 +1,8 @@
-fn main() {}
+//! The binary: everything it does is a subcommand of `cli`.
+
+mod cli;
+mod telemetry;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

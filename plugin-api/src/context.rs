@@ -83,6 +83,7 @@ impl CallContext {
     }
 
     /// Time left until the call is ended whatever it does; `None` without such a limit.
+    #[allow(clippy::disallowed_methods, reason = "the deadline is a wall-clock time that another process may have set")]
     pub fn time_left(&self) -> Option<Duration> {
         if self.info.deadline_unix_ms == 0 {
             return None;

@@ -9,7 +9,7 @@ use crate::{Plugin, PluginManifest, manifest::Field, shim};
 /// Which compiler built this crate, as `rustc --version` says it.
 const RUSTC: &str = env!("JACKFIELD_RUSTC");
 /// The target this crate was built for.
-const TARGET: &str = env!("JACKFIELD_TARGET");
+pub const TARGET: &str = env!("JACKFIELD_TARGET");
 /// The version of this crate.
 const API_VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -108,7 +108,7 @@ macro_rules! plugin_manifest {
             const ID: &'static str = {
                 ::core::assert!(
                     $crate::__private::is_id($id),
-                    "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them"
+                    "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them, and begins with one of the first two"
                 );
                 $id
             };

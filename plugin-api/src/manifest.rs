@@ -87,7 +87,7 @@ pub const fn is_id(id: &str) -> bool {
         }
         index += 1;
     }
-    !bytes.is_empty() && bytes.len() <= 64
+    !bytes.is_empty() && bytes.len() <= 64 && !matches!(bytes[0], b'-' | b'_')
 }
 
 /// Counts what does not fit, so that one set of functions measures and writes.

@@ -7,6 +7,7 @@ use jackfield_plugin_abi::{AbiError, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::export::TARGET;
 use crate::{Effect, Tool, ToolError, ToolOptions, ToolSchema};
 
 /// A tool as it describes itself to the host, once per turn.

@@ -1,1 +1,12 @@
-fn main() {}
+//! Real plugin files, really loaded: what a host does with good ones, with bad ones, with ones that misbehave and
+//! with ones from another time.
+
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod faults;
+mod harness;
+mod loading;
+mod services;
+mod shutdown;
+mod versions;

@@ -1,1 +1,16 @@
-fn main() {}
+//! Everything that can be seen from outside, over real sockets; one program, so that it is linked once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod cancel;
+mod confirmation;
+mod connection;
+mod embedding;
+mod gateway_faults;
+mod limits;
+mod plugins;
+mod python_client;
+mod sessions;
+mod shutdown;
+mod turns;
+mod who_may_connect;

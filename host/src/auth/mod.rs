@@ -6,8 +6,9 @@ mod verifiers;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-pub use scope::UserScope;
-pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth};
+pub use scope::{Caller, UserScope, normal_email};
+pub(crate) use verifiers::MODE_NONE;
+pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
 
 /// What a principal may do in the admin API; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,9 +1,12 @@
 //! Every limit of the server, with its default. What happens at each is said at the field.
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
-/// All limits. Durations are wall-clock time, sizes are bytes unless the name says otherwise.
-#[derive(Clone, Debug, PartialEq)]
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// All limits. Durations are wall-clock time; what ends in `_bytes` is a size, everything else a count.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Limits {
     /// Largest inbound frame; a larger one closes the connection with 1009. Default 1 MiB.
@@ -37,6 +40,8 @@ pub struct Limits {
     pub confirmation: Duration,
     /// Longest wait for a human when no connected client can answer. Default 60 s.
     pub confirmation_unattended: Duration,
+    /// Characters of the question that a human is asked; the rest of the arguments is counted. Default 2000.
+    pub confirmation_chars: usize,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -49,6 +54,22 @@ pub struct Limits {
     pub model_retry_base: Duration,
     /// Model call: longest pause before a retry. Default 60 s.
     pub model_retry_max: Duration,
+    /// Model call: largest random addition to a computed pause, so that many turns do not retry at once. Default 0.5 s.
+    pub model_retry_jitter: Duration,
+    /// Model call: how long the rest of a reply (usage, end mark) may take once the model said why it stopped; then the
+    /// reply counts as complete. Default 5 s.
+    pub model_after_finish: Duration,
+    /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
+    /// Default 30 s.
+    pub model_pool_idle: Duration,
+    /// Asking the gateway about its models: longest duration. Default 2 s.
+    pub model_catalog: Duration,
+    /// Asking the gateway about its models: pause after a failure. Default 60 s.
+    pub model_catalog_retry: Duration,
+    /// Asking the gateway about its models: largest answer; a larger one counts as a failure. Default 4 MiB.
+    pub model_catalog_bytes: usize,
+    /// The part of an error answer that is read. Default 64 KiB.
+    pub model_error_bytes: usize,
     /// One line of the model's stream; a longer one fails the call. Default 4 MiB.
     pub model_line_bytes: usize,
     /// Text of one reply; a longer one fails the call. Default 8 MiB.
@@ -61,8 +82,26 @@ pub struct Limits {
     pub tool_absolute: Duration,
     /// Tool call: cap of the grace time after a cancel. Default 5 s.
     pub tool_grace_max: Duration,
-    /// Tool output that reaches the model. Default 64 KiB.
+    /// Tool call: grace time after a cancel for a tool that asks for none. Default 500 ms.
+    pub tool_grace: Duration,
+    /// Tool output that reaches the model; head and tail stay. Default 64 KiB.
     pub tool_output_bytes: usize,
+    /// Shortest time between two progress reports of one call that are shown; the latest wins. Default 100 ms.
+    pub tool_progress_interval: Duration,
+    /// Characters of a progress message that are shown. Default 500.
+    pub tool_progress_chars: usize,
+    /// Name, description and argument schema of one tool; a larger one is not offered. Default 64 KiB.
+    pub tool_schema_bytes: usize,
+    /// Compiled argument schemas that are kept for later turns; the oldest go first. Default 1024.
+    pub tool_schemas_cached: usize,
+    /// Last good tool lists that one provider keeps, one per circle of access; the oldest go first. Default 64.
+    pub tool_lists_kept: usize,
+    /// Late `tools_for` calls of one provider that may still run; past it the last good list holds. Default 4.
+    pub tool_lists_late: usize,
+    /// The same call with the same result this often in one turn: the model is told. Default 3.
+    pub tool_repeats_notice: u32,
+    /// The same call with the same result this often in one turn: the turn stops calling tools. Default 5.
+    pub tool_repeats_stop: u32,
     /// Budget of one provider's `tools_for`; past it the last good list holds. Default 250 ms.
     pub tools_for: Duration,
     /// Tools offered in one turn; the rest are left out and reported. Default 128.
@@ -75,8 +114,31 @@ pub struct Limits {
     pub plugin_files: usize,
     /// Time a plugin gets to stop. Default 5 s.
     pub plugin_shutdown: Duration,
+    /// How long a broken plugin file must be unchanged before it counts as broken and not as half copied. Default 1 s.
+    pub plugin_settle: Duration,
+    /// Bytes of one answer of a plugin (a tool's output, a service's reply); a larger one fails the call. Default
+    /// 16 MiB.
+    pub plugin_answer_bytes: usize,
+    /// Bytes of one tool's description and schema; a larger one is not offered. Default 256 KiB.
+    pub plugin_spec_bytes: usize,
+    /// Time a tool gets to say what a call with certain arguments can change; past it the call counts as
+    /// destructive. Default 250 ms.
+    pub plugin_effect: Duration,
+    /// Service requests and notices of one plugin that may wait at the same time; further ones are refused. Default
+    /// 64.
+    pub plugin_requests: usize,
+    /// Log lines of one plugin in one second; the rest are counted and dropped. Default 1000.
+    pub plugin_log_lines: u32,
+    /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
+    pub plugin_log_bytes: usize,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
+    /// Documents in the knowledge base; a further one is refused. Default 100 000.
+    pub knowledge_documents: usize,
+    /// Text of one document; a longer one is refused. Default 4 MiB.
+    pub knowledge_document_bytes: usize,
+    /// Passages of one document; one that would have more is refused. Default 20 000.
+    pub knowledge_passages_per_document: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -101,27 +163,151 @@ impl Default for Limits {
             keepalive: Duration::from_secs(25),
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),
+            confirmation_chars: 2000,
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
             model_retries: 3,
             model_retry_base: Duration::from_secs(1),
             model_retry_max: Duration::from_secs(60),
+            model_retry_jitter: Duration::from_millis(500),
+            model_after_finish: Duration::from_secs(5),
+            model_pool_idle: Duration::from_secs(30),
+            model_catalog: Duration::from_secs(2),
+            model_catalog_retry: Duration::from_secs(60),
+            model_catalog_bytes: 4 * MIB,
+            model_error_bytes: 64 * KIB,
             model_line_bytes: 4 * MIB,
             model_reply_bytes: 8 * MIB,
             tool_calls_per_reply: 64,
             tool_idle: Duration::from_secs(60),
             tool_absolute: Duration::from_secs(600),
             tool_grace_max: Duration::from_secs(5),
+            tool_grace: Duration::from_millis(500),
             tool_output_bytes: 64 * KIB,
+            tool_progress_interval: Duration::from_millis(100),
+            tool_progress_chars: 500,
+            tool_schema_bytes: 64 * KIB,
+            tool_schemas_cached: 1024,
+            tool_lists_kept: 64,
+            tool_lists_late: 4,
+            tool_repeats_notice: 3,
+            tool_repeats_stop: 5,
             tools_for: Duration::from_millis(250),
             tools_per_turn: 128,
             plugin_create: Duration::from_secs(10),
             plugin_file_bytes: 256 * MIB as u64,
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
+            plugin_settle: Duration::from_secs(1),
+            plugin_answer_bytes: 16 * MIB,
+            plugin_spec_bytes: 256 * KIB,
+            plugin_effect: Duration::from_millis(250),
+            plugin_requests: 64,
+            plugin_log_lines: 1000,
+            plugin_log_bytes: 8 * KIB,
             knowledge_hits: 3,
+            knowledge_documents: 100_000,
+            knowledge_document_bytes: 4 * MIB,
+            knowledge_passages_per_document: 20_000,
             shutdown: Duration::from_secs(30),
         }
+    }
+}
+
+/// How a limit is written in `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LimitKind {
+    /// `"30s"`; counted in milliseconds.
+    Duration,
+    /// `"64KiB"`; counted in bytes.
+    Size,
+    /// A whole number, at least this.
+    Count(u64),
+}
+
+/// One limit as the configuration sees it: a name and a number.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LimitField {
+    /// The field's name.
+    pub(super) name: String,
+    /// How it is written.
+    pub(super) kind: LimitKind,
+}
+
+/// Every limit. The struct itself is the list: a field that is added to it can be configured at once.
+pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
+    let kind = |name: &str, value: &Value| match value {
+        Value::Object(_) => LimitKind::Duration,
+        _ if name.ends_with("_bytes") => LimitKind::Size,
+        _ if MAY_BE_ZERO.contains(&name) => LimitKind::Count(0),
+        _ => LimitKind::Count(1),
+    };
+    let fields = as_map(&Limits::default());
+    fields.into_iter().map(|(name, value)| LimitField { kind: kind(&name, &value), name }).collect()
+});
+
+/// Counts of things that a server can do without.
+const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+
+impl LimitField {
+    /// The limit's number: milliseconds, bytes or a count.
+    pub(super) fn get(&self, limits: &Limits) -> u64 {
+        let value = as_map(limits).remove(&self.name).unwrap_or_default();
+        match value {
+            Value::Object(_) => {
+                let duration: Duration = serde_json::from_value(value).expect("a duration reads back");
+                u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+            }
+            number => number.as_u64().expect("a limit is a duration or a whole number"),
+        }
+    }
+
+    /// Sets the limit to a number that fits its kind.
+    pub(super) fn set(&self, limits: &mut Limits, number: u64) {
+        let value = match self.kind {
+            LimitKind::Duration => json!(Duration::from_millis(number)),
+            LimitKind::Size | LimitKind::Count(_) => json!(number),
+        };
+        let mut map = as_map(limits);
+        map.insert(self.name.clone(), value);
+        *limits = serde_json::from_value(Value::Object(map)).expect("the number fits its kind");
+    }
+}
+
+fn as_map(limits: &Limits) -> Map<String, Value> {
+    match json!(limits) {
+        Value::Object(map) => map,
+        other => unreachable!("a struct is written as an object, not as {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str) -> &'static LimitField {
+        LIMIT_FIELDS.iter().find(|field| field.name == name).expect("the limit exists")
+    }
+
+    #[test]
+    fn every_limit_reads_what_was_written_and_nothing_else_changes() {
+        for field in LIMIT_FIELDS.iter() {
+            let mut limits = Limits::default();
+            field.set(&mut limits, 12_345);
+            assert_eq!(field.get(&limits), 12_345, "{}", field.name);
+            let others = LIMIT_FIELDS.iter().filter(|other| other.name != field.name);
+            for other in others {
+                assert_eq!(other.get(&limits), other.get(&Limits::default()), "{}", other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_kind_follows_from_type_and_name() {
+        assert_eq!(field("tool_idle").kind, LimitKind::Duration);
+        assert_eq!(field("plugin_file_bytes").kind, LimitKind::Size);
+        assert_eq!(field("connections").kind, LimitKind::Count(1));
+        assert!(MAY_BE_ZERO.iter().all(|name| field(name).kind == LimitKind::Count(0)));
     }
 }

@@ -1,7 +1,12 @@
 //! Every setting and every limit, in one typed value. It is read once, from the command line, the environment, files
 //! and defaults (`sources`); nothing below `main` reads the environment again.
 
+mod error;
+mod keys;
 mod limits;
+mod sources;
+mod values;
+mod web;
 
 use std::{
     collections::BTreeMap,
@@ -12,12 +17,21 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use serde_json::Value;
 
+pub use error::{ConfigError, Origin};
 pub use limits::Limits;
+pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder};
+pub use web::{Authority, WebOrigin, default_port};
 
 use crate::ids::PluginId;
 
 /// The model name that selects the built-in offline model.
 pub const OFFLINE_MODEL: &str = "offline";
+
+/// The processor of this program, as Rust calls it.
+pub const MACHINE: &str = std::env::consts::ARCH;
+
+/// The organisation that everything belongs to unless somebody says otherwise.
+pub const REFERENCE_ORG: &str = "reference-org";
 
 /// Where conversations are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +42,22 @@ pub enum StorageBackend {
     Memory,
     /// Named for compatibility; this server refuses it, and the local flavor replaces it by memory.
     Postgres,
+    /// As `Postgres`.
+    DynamoDb,
+}
+
+impl StorageBackend {
+    pub(crate) const ALL: [StorageBackend; 3] =
+        [StorageBackend::Memory, StorageBackend::Postgres, StorageBackend::DynamoDb];
+
+    /// The name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StorageBackend::Memory => "memory",
+            StorageBackend::Postgres => "postgres",
+            StorageBackend::DynamoDb => "dynamodb",
+        }
+    }
 }
 
 /// How tokens are checked.
@@ -109,6 +139,11 @@ impl PluginsConfig {
     pub fn settings(&self, id: &PluginId) -> PluginSettings {
         self.by_id.get(id).cloned().unwrap_or_default()
     }
+
+    /// Where the folder of private copies is made.
+    pub fn private_base(&self) -> PathBuf {
+        self.private_folder.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl From<PathBuf> for PluginsConfig {
@@ -151,6 +186,9 @@ pub struct ServerConfig {
     pub auth: AuthMode,
     /// Refuse the upgrade without a good token.
     pub strict_auth: bool,
+    /// The organisation of everything that no verified caller brings its own for: anonymous conversations, what the
+    /// built-in verifiers let in, and the demo documents. Default [`REFERENCE_ORG`].
+    pub org_id: String,
     /// Parts of tool names that need a human's yes.
     pub confirm_tools: Vec<String>,
     /// Extra `Host` names that are accepted.
@@ -163,6 +201,8 @@ pub struct ServerConfig {
     pub agent_name: String,
     /// Replaces the built-in system prompt.
     pub persona: Option<String>,
+    /// Where named skills are looked for, `FOLDER/NAME/SKILL.md`; the first folder that has one wins.
+    pub skill_folders: Vec<PathBuf>,
     /// What a disconnect does to a running turn.
     pub on_disconnect: OnDisconnect,
     /// The plugins.
@@ -186,12 +226,14 @@ impl Default for ServerConfig {
             storage: StorageBackend::Memory,
             auth: AuthMode::None,
             strict_auth: false,
+            org_id: REFERENCE_ORG.to_owned(),
             confirm_tools: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
             agent_name: "smooth-agent".to_owned(),
             persona: None,
+            skill_folders: Vec::new(),
             on_disconnect: OnDisconnect::Finish,
             plugins: PluginsConfig::default(),
             limits: Limits::default(),
@@ -203,6 +245,35 @@ impl ServerConfig {
     /// Where to listen.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
+    }
+
+    /// The settings of the environment alone, over the defaults; what has no effect here is logged as one warning.
+    ///
+    /// # Errors
+    ///
+    /// A variable that does not fit its setting, named with what was expected and what came.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        let loaded = Sources { env: sources::process_env(), ..Sources::default() }.load()?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(loaded.config)
+    }
+
+    /// Refuses a storage that this server does not have. The local flavor replaces it by memory instead.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Contradiction`] for anything but memory.
+    pub fn require_memory(&self) -> Result<(), ConfigError> {
+        if self.storage == StorageBackend::Memory {
+            return Ok(());
+        }
+        Err(ConfigError::Contradiction(format!(
+            "storage.backend (SMOOTH_AGENT_STORAGE) is {}, but this server keeps conversations in memory only; \
+             set it to memory or remove it",
+            self.storage.as_str()
+        )))
     }
 
     /// Whether the built-in offline model answers.

@@ -1,13 +1,40 @@
 //! The model: what a turn asks of it and what streams back. The gateway client and the offline model stand behind
 //! one trait; a turn cannot tell which one answers.
+//!
+//! ```text
+//! ModelRequest -> repair -> request -> gateway (retry) -> sse -> delta (tool_calls) -> reply -> ModelEvent
+//! ```
+//!
+//! Bytes become events in the task that asks for them: no task, no channel and no lock stands between the network and
+//! the turn. Keys and prompts never reach an error text or a log.
+
+mod catalog;
+mod delta;
+mod error_text;
+mod gateway;
+mod offline;
+mod repair;
+mod reply;
+mod request;
+mod retry;
+mod sse;
+mod tool_calls;
+mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
+use serde::Serialize;
 use serde_json::Value;
 
+pub use gateway::{GatewayClient, GatewaySettingsError};
+pub use offline::OfflineModel;
+
 use crate::ids::ToolCallId;
+
+/// The line under which a system message holds retrieved passages; the offline model recognises it.
+pub const KNOWLEDGE_HEADING: &str = "Knowledge that may help:";
 
 /// One picture in a user message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +89,7 @@ pub enum ModelMessage {
 }
 
 /// A tool as the model sees it; `name` is the wire name.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ModelTool {
     /// `[A-Za-z0-9_-]{1,64}`.
     pub name: String,
@@ -166,7 +193,8 @@ pub trait ModelClient: Send + Sync + 'static {
     /// Dropping the future or the stream drops the request.
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
 
-    /// What the gateway says about its models, by id; empty when it says nothing.
+    /// What the gateway says about its models, by id; empty when it says nothing. May wait for the gateway's answer
+    /// (`Limits::model_catalog`), so a turn does not ask.
     async fn catalog(&self) -> Arc<BTreeMap<String, ModelInfo>> {
         Arc::default()
     }

@@ -1,9 +1,12 @@
 //! What outlives a connection: conversations, participants, sessions and messages, and the promises every storage
 //! keeps (order, limits, look-ups). Memory is the only one that ships.
 
+#[cfg(test)]
+pub(crate) mod contract;
 mod memory;
+mod message_log;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -124,8 +127,8 @@ pub struct Message {
     pub conversation_id: ConversationId,
     /// Who said it.
     pub direction: Direction,
-    /// The text.
-    pub text: String,
+    /// The text; shared, so that reading a page of history copies none of it.
+    pub text: Arc<str>,
     /// Addresses of the pictures that came with it.
     pub images: Vec<StoredImage>,
     /// Who sent it.
@@ -192,8 +195,8 @@ pub struct ConversationSummary {
     pub id: ConversationId,
     /// Its stored name.
     pub name: String,
-    /// Text of the first inbound message.
-    pub first_inbound_text: Option<String>,
+    /// Text of the first inbound message that has any.
+    pub first_inbound_text: Option<Arc<str>>,
     /// When its last message or rename was.
     pub updated_at: Timestamp,
     /// How many messages it has.
@@ -238,6 +241,12 @@ pub enum StorageError {
         /// Its value.
         max: usize,
     },
+    /// What was to be changed was never written, was evicted or has expired.
+    #[error("the {what} is not stored (any more)")]
+    Gone {
+        /// `conversation` or `session`.
+        what: &'static str,
+    },
     /// The backend failed.
     #[error("the storage failed: {0}")]
     Backend(String),
@@ -246,10 +255,45 @@ pub enum StorageError {
 /// The storage everything shares.
 pub type SharedStorage = Arc<dyn StorageAdapter>;
 
-/// Keeps conversations. Every method is atomic; rows are returned by value.
+/// Keeps a conversation and its sessions from being evicted or expired for as long as it lives. A running turn holds one.
+pub struct ConversationPin {
+    storage: SharedStorage,
+    id: ConversationId,
+}
+
+impl ConversationPin {
+    /// Pins the conversation, which need not be written yet.
+    #[must_use = "the conversation is pinned only while this value lives"]
+    pub fn new(storage: SharedStorage, id: ConversationId) -> Self {
+        storage.pin(id);
+        Self { storage, id }
+    }
+}
+
+impl Drop for ConversationPin {
+    fn drop(&mut self) {
+        self.storage.unpin(self.id);
+    }
+}
+
+impl fmt::Debug for ConversationPin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("ConversationPin").field(&self.id).finish()
+    }
+}
+
+/// Keeps conversations. Every method is atomic, with the two exceptions that say so; rows are returned by value.
+///
+/// A storage is bounded: at a limit the longest idle session or conversation goes, its sessions with it, but never a
+/// pinned one. A session counts as use of its conversation, so a conversation is never idle for longer than its
+/// sessions are.
 #[async_trait]
 pub trait StorageAdapter: Send + Sync + 'static {
     /// Writes a new conversation, its participants and a session on it, all or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Full`] when every row that could make room is pinned.
     async fn create_conversation(
         &self,
         conversation: Conversation,
@@ -258,15 +302,23 @@ pub trait StorageAdapter: Send + Sync + 'static {
     ) -> Result<(), StorageError>;
 
     /// Writes a session on an existing conversation, with participants that are new to it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Gone`] when there is no such conversation, [`StorageError::Full`] as for a new one.
     async fn add_session(&self, session: Session, new_participants: Vec<Participant>) -> Result<(), StorageError>;
 
     /// The session, if it exists and has not expired.
     async fn session(&self, id: SessionId) -> Result<Option<Session>, StorageError>;
 
-    /// Notes that the session was used now.
+    /// Notes that the session was used now. Nothing happens when it is gone.
     async fn touch_session(&self, id: SessionId, now: Timestamp) -> Result<(), StorageError>;
 
     /// Merges keys into the session's metadata.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Gone`] when there is no such session.
     async fn merge_session_metadata(&self, id: SessionId, entries: Map<String, Value>) -> Result<(), StorageError>;
 
     /// The conversation.
@@ -279,6 +331,10 @@ pub trait StorageAdapter: Send + Sync + 'static {
     async fn rename_conversation(&self, id: ConversationId, name: &str, now: Timestamp) -> Result<bool, StorageError>;
 
     /// Replaces one key of the conversation's metadata; `None` removes it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Gone`] when there is no such conversation.
     async fn set_conversation_metadata(
         &self,
         id: ConversationId,
@@ -287,10 +343,15 @@ pub trait StorageAdapter: Send + Sync + 'static {
     ) -> Result<(), StorageError>;
 
     /// Appends a message, bumps `updated_at` and the count. `created_at` is raised to that of the newest message when
-    /// the clock went backwards.
+    /// the clock went backwards. Past the limit the oldest message goes.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Gone`] when there is no such conversation.
     async fn append_message(&self, message: Message) -> Result<(), StorageError>;
 
-    /// A page of messages, newest first. `None` when `before` names a message that is not in the conversation.
+    /// A page of messages, newest first; empty for an unknown conversation read from the newest. `None` when `before`
+    /// names a message that is not in the conversation.
     async fn messages(
         &self,
         id: ConversationId,
@@ -298,10 +359,19 @@ pub trait StorageAdapter: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<Page<Message>>, StorageError>;
 
-    /// A page of the conversation list.
+    /// A page of the conversation list. Not atomic: a conversation that is touched meanwhile may be missing from the
+    /// page, because it moved above it; none appears twice.
     async fn conversations(&self, query: ConversationQuery) -> Result<Page<ConversationSummary>, StorageError>;
 
-    /// Removes sessions idle since before `idle_since`, and conversations that no session is a handle on and that
-    /// were not touched since then. Returns the conversations that are gone.
+    /// Removes what was last used before `idle_since`: sessions, and conversations with no younger session. Returns the
+    /// conversations that are gone, those that were evicted since the last call included. Not atomic: it works in
+    /// portions, so that others wait only briefly.
     async fn expire(&self, idle_since: Timestamp) -> Result<Vec<ConversationId>, StorageError>;
+
+    /// Keeps the conversation and its sessions until [`unpin`](Self::unpin) was called as often. Use
+    /// [`ConversationPin`].
+    fn pin(&self, id: ConversationId);
+
+    /// Takes one [`pin`](Self::pin) back.
+    fn unpin(&self, id: ConversationId);
 }

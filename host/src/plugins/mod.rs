@@ -1,0 +1,63 @@
+//! Plugins: native libraries in folders, read, checked, loaded, and offered as tool providers.
+//!
+//! ```text
+//!   folder ──discover──▶ candidate ──manifest──▶ bytes, headers, manifest        nothing of the file has run
+//!                           │                        │ verify
+//!                           ▼                        ▼
+//!                        Rejected ◀──────────── Verified ──private copy──▶ load ──create──▶ Active
+//!                                                                           │               │ shutdown
+//!                                                                           ▼               ▼
+//!                                                                         Failed     Draining ──▶ Retired
+//! ```
+//!
+//! [`Plugins`] drives this and keeps one immutable [`PluginSnapshot`]; turns, reports and the command line all read
+//! that. Each plugin has threads of its own (`runtime`) on which everything of it runs, and the adapters in `foreign`
+//! make its objects look like everybody else's.
+//!
+//! What never happens: plugin code runs before `verify` said yes; a library is closed; plugin code runs on a thread
+//! of the server; a plugin's panic, hang or garbage costs more than the one answer that was waited for.
+
+mod calls;
+mod discover;
+mod foreign;
+mod host_link;
+mod load;
+mod manifest;
+mod private;
+mod registry;
+mod report;
+mod runtime;
+mod survey;
+mod verify;
+
+pub use discover::FolderError;
+pub use foreign::{ForeignToolProvider, PluginFault};
+pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
+pub use private::PrivateFolderError;
+pub use registry::{PluginEntry, PluginSnapshot, PluginState, Plugins, PluginsError};
+pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use survey::survey;
+pub use verify::is_plugin_id;
+
+pub use crate::config::{PluginSettings, PluginsConfig};
+
+use verify::HostFacts;
+
+/// What a plugin has to fit.
+fn host_facts() -> &'static HostFacts {
+    static FACTS: std::sync::OnceLock<HostFacts> = std::sync::OnceLock::new();
+    FACTS.get_or_init(|| HostFacts {
+        abi: verify::version_numbers(jackfield_plugin_abi::ABI_VERSION)
+            .expect("our own version is two numbers or more"),
+        target: jackfield_plugin_api::wire::TARGET,
+        format: if cfg!(windows) {
+            "pe"
+        } else if cfg!(target_vendor = "apple") {
+            "mach-o"
+        } else {
+            "elf"
+        },
+        machine: crate::config::MACHINE,
+        glibc: load::host_glibc(),
+    })
+}

@@ -1,0 +1,131 @@
+//! What is told about plugins: which run, which do not and why; and what one file says about itself.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{
+    PluginEntry, PluginState, host_facts,
+    manifest::{Binary, Manifest, ManifestError, PluginBytes},
+    verify::verify,
+};
+use crate::config::Limits;
+
+/// One plugin as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PluginReport {
+    /// Its id, or the file's name where there is no readable manifest.
+    pub id: String,
+    /// The author's version of it.
+    pub version: Option<String>,
+    /// The file.
+    pub path: PathBuf,
+    /// The state's name.
+    pub state: &'static str,
+    /// Why it does not run.
+    pub reason: Option<String>,
+    /// Names of the tools it offered when it was loaded, sorted.
+    pub tools: Vec<String>,
+    /// The version of the interface it was built against.
+    pub abi: Option<String>,
+    /// SHA-256 of the file, in hex.
+    pub sha256: Option<String>,
+    /// Which load of this id it is, from 1; absent when it never was loaded.
+    pub generation: Option<u64>,
+    /// Whether the server is not ready before it is.
+    pub required: bool,
+}
+
+impl PluginReport {
+    /// The report on one entry of a snapshot.
+    pub fn new(entry: &PluginEntry) -> Self {
+        let manifest = entry.manifest.as_ref();
+        Self {
+            id: entry.id.to_string(),
+            version: manifest.map(|manifest| manifest.version.clone()),
+            path: entry.path.clone(),
+            state: entry.state.name(),
+            reason: entry.state.reason().map(str::to_owned),
+            tools: entry.tools.clone(),
+            abi: manifest.map(|manifest| manifest.abi.clone()),
+            sha256: entry.sha256.clone(),
+            generation: entry.generation,
+            required: entry.settings.required,
+        }
+    }
+}
+
+impl PluginState {
+    /// The state's name, as in logs and reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PluginState::Discovered => "discovered",
+            PluginState::Verified => "verified",
+            PluginState::Active => "active",
+            PluginState::Draining => "draining",
+            PluginState::Retired => "retired",
+            PluginState::Rejected(_) => "rejected",
+            PluginState::Failed(_) => "failed",
+            PluginState::Disabled(_) => "disabled",
+        }
+    }
+
+    /// Why the plugin does not run.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            PluginState::Rejected(reason) | PluginState::Failed(reason) | PluginState::Disabled(reason) => Some(reason),
+            _ => None,
+        }
+    }
+}
+
+/// What one file says about itself, read without running any of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// The file.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// SHA-256 of it, in hex.
+    pub sha256: String,
+    /// What its headers say.
+    pub binary: Binary,
+    /// What its author says.
+    pub manifest: Manifest,
+    /// Why this host would not load it; absent when it would.
+    pub refusal: Option<String>,
+}
+
+/// Why a file cannot be inspected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path:?}: {reason}")]
+pub struct InspectError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: ManifestError,
+}
+
+/// Reads what a plugin file says about itself. Never runs any of it.
+///
+/// # Errors
+///
+/// When it is not a readable plugin. One that is readable and would be refused is not an error: see
+/// [`Inspection::refusal`].
+pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError> {
+    let read = || {
+        let plugin = PluginBytes::read(path, None, limits)?;
+        let (binary, manifest) = plugin.parse()?;
+        Ok((plugin, binary, manifest))
+    };
+    let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
+    let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
+    Ok(Inspection {
+        path: path.to_owned(),
+        bytes: plugin.bytes.len() as u64,
+        sha256: plugin.sha256,
+        binary,
+        manifest,
+        refusal,
+    })
+}

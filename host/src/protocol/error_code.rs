@@ -1,0 +1,93 @@
+//! Every error code that can stand in an `error` frame, in one list. Clients branch on these and never on prose.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why a frame was refused or a turn failed, as the client sees it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ErrorCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl ErrorCode {
+            /// All codes, in the order of the protocol's table.
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
+
+            /// The text on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(ErrorCode::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The frame is malformed, or a field is missing or invalid.
+    ValidationError = "VALIDATION_ERROR",
+    /// The action is unknown.
+    UnsupportedAction = "UNSUPPORTED_ACTION",
+    /// The session is unknown or not visible to this caller; which of the two is not said.
+    SessionNotFound = "SESSION_NOT_FOUND",
+    /// The conversation is unknown or not visible to this caller; which of the two is not said.
+    ConversationNotFound = "CONVERSATION_NOT_FOUND",
+    /// A turn already runs on this connection or in this conversation.
+    TurnInProgress = "TURN_IN_PROGRESS",
+    /// `resume_turn` names no turn of the conversation, or there is none to speak of.
+    TurnNotFound = "TURN_NOT_FOUND",
+    /// No gateway key is configured, so that no model can answer.
+    LlmUnavailable = "LLM_UNAVAILABLE",
+    /// The skill that the message names cannot be resolved.
+    SkillNotFound = "SKILL_NOT_FOUND",
+    /// The turn failed.
+    AgentError = "AGENT_ERROR",
+    /// No confirmation is awaited in that session.
+    NoPendingConfirmation = "NO_PENDING_CONFIRMATION",
+    /// No interaction is awaited in that session.
+    NoPendingInteraction = "NO_PENDING_INTERACTION",
+    /// The interaction that is awaited has another id or kind; it goes on waiting.
+    InteractionMismatch = "INTERACTION_MISMATCH",
+    /// A one-time code could not be sent.
+    OtpSendFailed = "OTP_SEND_FAILED",
+    /// The widget policy knows no such agent.
+    AgentNotAuthorized = "AGENT_NOT_AUTHORIZED",
+    /// The widget policy does not allow the page's origin.
+    OriginNotAllowed = "ORIGIN_NOT_ALLOWED",
+    /// The visitor's signed identity does not check out.
+    AuthContextInvalid = "AUTH_CONTEXT_INVALID",
+    /// The storage failed; the same frame may be sent again.
+    StorageError = "STORAGE_ERROR",
+    /// The server failed; the same frame may be sent again.
+    InternalError = "INTERNAL_ERROR",
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_distinct_and_shouted() {
+        let texts: BTreeSet<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
+        assert!(texts.iter().all(|text| text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')));
+    }
+}

@@ -1,0 +1,295 @@
+//! The local flavor: one process, everything in memory, loopback unless told otherwise, and a handle that an embedding
+//! program holds.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use jackfield_plugin_api::ToolProvider;
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{StartError, build_state, serve};
+use crate::{
+    auth::{AuthVerifier, MODE_NONE},
+    config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
+    http::bind_allowed,
+    plugins::{PluginReport, Plugins},
+    turn::{SkillResolver, ToolHook},
+};
+
+/// Where the local flavor listens unless told otherwise.
+pub const DEFAULT_LOCAL_ADDR: &str = "127.0.0.1:8787";
+
+/// The configuration from the environment, with what the local flavor forces: memory for storage.
+///
+/// # Errors
+///
+/// A [`StartError::Config`] that names the variable, what was expected and what came.
+pub fn local_config() -> Result<ServerConfig, StartError> {
+    let config = ServerConfig::from_env()?;
+    Ok(ServerConfig { storage: StorageBackend::Memory, ..config })
+}
+
+/// Starts the local flavor on `addr` (`host:port`), prints the start-up line and serves until the process is killed or
+/// told to stop (Ctrl-C, `SIGTERM`).
+///
+/// # Errors
+///
+/// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
+pub async fn serve_local(addr: &str) -> Result<(), StartError> {
+    let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
+    announce(&server);
+    super::shutdown::stop_requested().await;
+    server.shutdown().await
+}
+
+/// Prints the start-up line, which scripts read the port from.
+fn announce(server: &LocalServer) {
+    use std::io::Write;
+    // Nobody may read standard output; the server serves all the same.
+    let _ = writeln!(std::io::stdout(), "jackfield is listening on {}", server.ws_url());
+}
+
+/// Puts a [`LocalServer`] together. Every setter has a default, and a later call replaces an earlier one.
+#[must_use = "nothing listens before `spawn`"]
+pub struct LocalServerBuilder {
+    addr: SocketAddr,
+    seed_kb: bool,
+    config: Option<ServerConfig>,
+    auth: Option<Arc<dyn AuthVerifier>>,
+    tools: Option<Arc<dyn ToolProvider>>,
+    hooks: Vec<Arc<dyn ToolHook>>,
+    skills: Option<Arc<dyn SkillResolver>>,
+    plugins: Option<PluginsConfig>,
+    persona: Option<String>,
+    strict_auth: Option<bool>,
+    allowed_origins: Vec<String>,
+    allowed_hosts: Vec<String>,
+}
+
+impl Default for LocalServerBuilder {
+    fn default() -> Self {
+        Self {
+            addr: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            seed_kb: false,
+            config: None,
+            auth: None,
+            tools: None,
+            hooks: Vec::new(),
+            skills: None,
+            plugins: None,
+            persona: None,
+            strict_auth: None,
+            allowed_origins: Vec::new(),
+            allowed_hosts: Vec::new(),
+        }
+    }
+}
+
+impl LocalServerBuilder {
+    /// Where to listen. Default [`DEFAULT_LOCAL_ADDR`]; port 0 lets the system choose. Wins over the configuration.
+    pub fn addr(mut self, addr: SocketAddr) -> Self {
+        self.addr = addr;
+        self
+    }
+
+    /// Whether the demo documents, persona and tool are there. Default off. Wins over the configuration.
+    pub fn seed_kb(mut self, seed: bool) -> Self {
+        self.seed_kb = seed;
+        self
+    }
+
+    /// Gateway, model and limits. Default: [`local_config`]. Its storage, address and `seed_kb` are overridden.
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Who checks tokens. Default: as the configuration says, which is nobody unless it says otherwise.
+    pub fn auth(mut self, verifier: Arc<dyn AuthVerifier>) -> Self {
+        self.auth = Some(verifier);
+        self
+    }
+
+    /// Tools of the embedding program, asked for once per turn. One that has the name of a built-in replaces it.
+    pub fn tools(mut self, provider: Arc<dyn ToolProvider>) -> Self {
+        self.tools = Some(provider);
+        self
+    }
+
+    /// Called around every tool call, in this order. Default: none.
+    pub fn tool_hooks(mut self, hooks: Vec<Arc<dyn ToolHook>>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Finds the skills that messages name. Default: the configured folders.
+    pub fn skill_resolver(mut self, skills: Arc<dyn SkillResolver>) -> Self {
+        self.skills = Some(skills);
+        self
+    }
+
+    /// Plugin folders and settings, or just the path of one folder. Wins over the configuration.
+    pub fn plugins(mut self, plugins: impl Into<PluginsConfig>) -> Self {
+        self.plugins = Some(plugins.into());
+        self
+    }
+
+    /// Replaces the built-in system prompt.
+    pub fn persona(mut self, persona: impl Into<String>) -> Self {
+        self.persona = Some(persona.into());
+        self
+    }
+
+    /// Refuse a connection without a good token. Default off.
+    pub fn strict_auth(mut self, strict: bool) -> Self {
+        self.strict_auth = Some(strict);
+        self
+    }
+
+    /// Pages that may connect, as origins (`http://localhost:5173`), beside those of the configuration.
+    pub fn allowed_origins<S: Into<String>>(mut self, origins: impl IntoIterator<Item = S>) -> Self {
+        self.allowed_origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// `Host` names that are accepted, beside those of the configuration, loopback and the bound address.
+    pub fn allowed_hosts<S: Into<String>>(mut self, hosts: impl IntoIterator<Item = S>) -> Self {
+        self.allowed_hosts = hosts.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Binds, then serves in the background. Plugins load meanwhile; the server answers first.
+    ///
+    /// # Errors
+    ///
+    /// A taken port, a bind address beyond loopback that nothing protects, a missing plugin folder, an unusable
+    /// gateway address.
+    pub async fn spawn(self) -> Result<LocalServer, StartError> {
+        let auth = self.auth.clone();
+        let tools = self.tools.clone();
+        let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
+        let addr = self.addr;
+        let mut config = self.into_config()?;
+        let checks_tokens = match &auth {
+            Some(verifier) => verifier.mode() != MODE_NONE,
+            None => config.auth != AuthMode::None,
+        };
+        bind_allowed(addr, checks_tokens, config.allow_unauthenticated)?;
+        let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
+        let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
+        // The guard compares `Host` with the address that is really bound.
+        config.port = addr.port();
+
+        let mut state = build_state(config).await?;
+        if let Some(auth) = auth {
+            state = state.with_auth(auth);
+        }
+        if let Some(tools) = tools {
+            state = state.with_tools(tools);
+        }
+        if let Some(skills) = skills {
+            state = state.with_skill_resolver(skills);
+        }
+        state = state.with_tool_hooks(hooks);
+        let stop = CancellationToken::new();
+        let plugins = state.plugins.clone();
+        let task = tokio::spawn(serve(listener, state, stop.clone()));
+        Ok(LocalServer { addr, plugins, stop, task: Some(task) })
+    }
+
+    fn into_config(self) -> Result<ServerConfig, StartError> {
+        let mut config = match self.config {
+            Some(config) => config,
+            None => local_config()?,
+        };
+        config.storage = StorageBackend::Memory;
+        config.bind = self.addr.ip();
+        config.port = self.addr.port();
+        config.seed_kb = self.seed_kb;
+        if let Some(plugins) = self.plugins {
+            config.plugins = plugins;
+        }
+        if self.persona.is_some() {
+            config.persona = self.persona;
+        }
+        if let Some(strict) = self.strict_auth {
+            config.strict_auth = strict;
+        }
+        config.allowed_origins.extend(self.allowed_origins);
+        config.allowed_hosts.extend(self.allowed_hosts);
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for LocalServerBuilder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("LocalServerBuilder")
+            .field("addr", &self.addr)
+            .field("seed_kb", &self.seed_kb)
+            .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
+            .field("tools", &self.tools.is_some())
+            .field("plugins", &self.plugins.as_ref().map(|plugins| &plugins.folders))
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running server. Dropping it tells the server to stop without waiting; [`shutdown`](LocalServer::shutdown) waits.
+#[must_use = "dropping the handle stops the server"]
+pub struct LocalServer {
+    addr: SocketAddr,
+    plugins: Arc<Plugins>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<Result<(), StartError>>>,
+}
+
+impl LocalServer {
+    /// Starts to put a server together.
+    pub fn builder() -> LocalServerBuilder {
+        LocalServerBuilder::default()
+    }
+
+    /// Where the server listens, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What a client connects to.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/ws", self.addr)
+    }
+
+    /// Waits until every plugin that was found at the start either offers its tools or has a reason not to, and
+    /// returns the state of each. Turns need not wait: a late plugin joins the next one.
+    pub async fn plugins_settled(&self, timeout: Duration) -> Vec<PluginReport> {
+        self.plugins.wait_settled(timeout).await;
+        self.plugins.reports()
+    }
+
+    /// Stops gracefully: idle connections are closed at once, running turns may use
+    /// [`Limits::shutdown`](crate::config::Limits::shutdown), then they are cancelled.
+    ///
+    /// # Errors
+    ///
+    /// What ended the serving task, if that was not this call.
+    pub async fn shutdown(mut self) -> Result<(), StartError> {
+        self.stop.cancel();
+        match self.task.take() {
+            Some(task) => task.await.unwrap_or_else(|error| Err(StartError::Serve(error.to_string()))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for LocalServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("LocalServer").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Drop for LocalServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

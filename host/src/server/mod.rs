@@ -1,0 +1,206 @@
+//! How the parts are put together. Nothing else knows all of them.
+
+mod local;
+mod shutdown;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{Router, serve::ListenerExt};
+use jackfield_plugin_api::ToolProvider;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use local::{DEFAULT_LOCAL_ADDR, LocalServer, LocalServerBuilder, local_config, serve_local};
+pub use shutdown::stop_requested;
+
+use crate::{
+    actions::Services,
+    auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
+    clock::{SharedClock, SystemClock},
+    config::{AuthMode, ConfigError, ServerConfig},
+    http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
+    knowledge::{KnowledgeBase, demo_documents},
+    model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
+    plugins::{Plugins, PluginsError},
+    socket::Live,
+    storage::{InMemoryStorageAdapter, SharedStorage},
+    turn::{KnowledgeChatRuntime, SkillFolders, SkillResolver, ToolHook, TurnTools},
+};
+
+/// Why a server could not start, or why it ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The address is not `host:port`.
+    #[error("`{given}` is not an address to listen on; expected IP:PORT, for example {DEFAULT_LOCAL_ADDR}")]
+    BadAddress {
+        /// What was given.
+        given: String,
+    },
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {addr}: {source}; choose another port, or 0 to let the system choose")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Listening beyond loopback without anybody who checks tokens.
+    #[error(transparent)]
+    Unprotected(#[from] BindRefusal),
+    /// A list of hosts or origins holds something that is none.
+    #[error("{0}")]
+    Guard(String),
+    /// A plugin folder cannot be read.
+    #[error(transparent)]
+    Plugins(#[from] PluginsError),
+    /// The model gateway cannot be used as configured.
+    #[error(transparent)]
+    Gateway(#[from] GatewaySettingsError),
+    /// Serving failed.
+    #[error("serving failed: {0}")]
+    Serve(String),
+}
+
+/// Everything a server is made of, before it serves. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    config: Arc<ServerConfig>,
+    clock: SharedClock,
+    storage: SharedStorage,
+    knowledge: Arc<KnowledgeBase>,
+    model: Option<Arc<dyn ModelClient>>,
+    plugins: Arc<Plugins>,
+    auth: Arc<dyn AuthVerifier>,
+    tools: Option<Arc<dyn ToolProvider>>,
+    hooks: Vec<Arc<dyn ToolHook>>,
+    skills: Arc<dyn SkillResolver>,
+}
+
+/// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
+///
+/// # Errors
+///
+/// An unusable gateway address, a missing plugin folder, a storage this server does not have.
+pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
+    config.require_memory()?;
+    guard_policy(&config, false).map_err(|error| StartError::Guard(error.to_string()))?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let knowledge = Arc::new(KnowledgeBase::new(&config.limits));
+    if config.seed_kb {
+        for (id, outcome) in knowledge.ingest(demo_documents(&config.org_id)).await {
+            if let Err(error) = outcome {
+                tracing::warn!(document = %id, %error, "a demo document could not be indexed");
+            }
+        }
+    }
+    let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
+    let auth: Arc<dyn AuthVerifier> = match &config.auth {
+        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
+        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
+    };
+    let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
+    Ok(AppState {
+        storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
+        model: model_client(&config, &clock)?,
+        config: Arc::new(config),
+        clock,
+        knowledge,
+        plugins,
+        auth,
+        tools: None,
+        hooks: Vec::new(),
+        skills,
+    })
+}
+
+fn model_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<Arc<dyn ModelClient>>, StartError> {
+    if config.is_offline() {
+        return Ok(Some(Arc::new(OfflineModel::default())));
+    }
+    match &config.gateway_key {
+        None => Ok(None),
+        Some(key) => Ok(Some(Arc::new(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))),
+    }
+}
+
+impl AppState {
+    /// Checks tokens with this verifier.
+    #[must_use]
+    pub fn with_auth(mut self, auth: Arc<dyn AuthVerifier>) -> Self {
+        self.auth = auth;
+        self
+    }
+
+    /// Calls these around every tool call, in this order.
+    #[must_use]
+    pub fn with_tool_hooks(mut self, hooks: Vec<Arc<dyn ToolHook>>) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Finds skills here instead of in the configured folders.
+    #[must_use]
+    pub fn with_skill_resolver(mut self, skills: Arc<dyn SkillResolver>) -> Self {
+        self.skills = skills;
+        self
+    }
+
+    /// Offers the tools of this provider in every turn.
+    #[must_use]
+    pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
+        self.tools = Some(tools);
+        self
+    }
+
+    fn go_live(self, stop: CancellationToken) -> Arc<Live> {
+        let runtime = KnowledgeChatRuntime {
+            tools: TurnTools::new(self.config.clone(), self.clock.clone(), self.tools, self.plugins.clone()),
+            hooks: self.hooks,
+            skills: self.skills,
+            config: self.config.clone(),
+            clock: self.clock.clone(),
+            storage: self.storage.clone(),
+            knowledge: self.knowledge,
+            model: self.model,
+            attendance: Default::default(),
+        };
+        let services = Services::new(Arc::new(runtime), self.auth);
+        Live::new(services, self.plugins, stop)
+    }
+}
+
+/// The routes of a server, to be mounted in a larger one. Its connections end when the program does; a
+/// [`LocalServer`] ends them in order.
+pub fn router(state: AppState) -> Router {
+    routes(&state.go_live(CancellationToken::new()))
+}
+
+fn routes(live: &Arc<Live>) -> Router {
+    let checks_tokens = live.services.auth().mode() != MODE_NONE;
+    let policy = guard_policy(live.services.config(), checks_tokens);
+    http::routes(live.clone(), policy.expect("`build_state` has read the same lists"))
+}
+
+fn guard_policy(config: &ServerConfig, checks_tokens: bool) -> Result<GuardPolicy, GuardPolicyError> {
+    GuardPolicy::new(config.addr(), checks_tokens, &config.allowed_hosts, &config.allowed_origins)
+}
+
+/// Serves until `stop` fires, then drains.
+pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> Result<(), StartError> {
+    let live = state.go_live(stop.clone());
+    let expiry = tokio::spawn(shutdown::expire_idle(live.clone()));
+    // Small frames must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+    });
+    let serving = axum::serve(listener, routes(&live)).with_graceful_shutdown(stop.cancelled_owned());
+    let (served, ()) = tokio::join!(serving.into_future(), shutdown::drain(&live));
+    expiry.abort();
+    served.map_err(|error| StartError::Serve(error.to_string()))
+}

@@ -1,0 +1,29 @@
+//! What a serving server keeps for its connections.
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{actions::Services, plugins::Plugins};
+
+/// A server that serves: what its connections share.
+pub(crate) struct Live {
+    /// What actions need.
+    pub(crate) services: Arc<Services>,
+    /// The plugins, to be told and stopped.
+    pub(crate) plugins: Arc<Plugins>,
+    /// Fires when the server has to stop.
+    pub(crate) stop: CancellationToken,
+    /// The tasks of open connections.
+    pub(crate) sockets: TaskTracker,
+    /// One permit per connection that may be open.
+    pub(crate) connection_slots: Arc<Semaphore>,
+}
+
+impl Live {
+    pub(crate) fn new(services: Arc<Services>, plugins: Arc<Plugins>, stop: CancellationToken) -> Arc<Self> {
+        let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
+        Arc::new(Self { services, plugins, stop, sockets: TaskTracker::new(), connection_slots })
+    }
+}

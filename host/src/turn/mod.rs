@@ -1,0 +1,39 @@
+//! One turn: a user message until its terminal event.
+//!
+//! ```text
+//!            send_message                     reply stored
+//!   (idle) ──────────────▶ RUNNING ─────────────────────────▶ eventual_response
+//!                           │   ▲ ─── failure ──────────────▶ error AGENT_ERROR
+//!              gated call   ▼   │ verdict, deadline
+//!                          PARKED ─── cancel (from anywhere) ▶ cancelled
+//! ```
+//!
+//! A turn belongs to its conversation: it writes to a log of its own, and connections subscribe. It never sees a
+//! socket.
+
+mod attendance;
+mod citations;
+mod confirmation;
+mod history;
+mod hooks;
+mod log;
+mod park;
+mod prompt;
+mod registry;
+mod reply;
+mod run;
+mod skills;
+mod tool_calls;
+mod transcript;
+mod turn_tools;
+
+pub(crate) use attendance::{Attendance, AttendanceGuard};
+pub use hooks::{HookedCall, ToolHook};
+pub(crate) use log::Subscriber;
+pub(crate) use park::{ParkKind, Verdict};
+pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
+pub use run::KnowledgeChatRuntime;
+pub(crate) use run::TurnRequest;
+pub(crate) use skills::SkillFolders;
+pub use skills::{Skill, SkillResolver};
+pub(crate) use turn_tools::TurnTools;

@@ -1,0 +1,386 @@
+//! Runs one turn: history, knowledge, tools, prompt, model, reply. The parent function is the table of contents; what
+//! each step does is in the file of its name.
+
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt};
+use jackfield_plugin_api::{Access, FileAttachment, ImageAttachment, ToolProviderContext};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::Instrument;
+
+use super::{
+    attendance::Attendance,
+    citations, history,
+    hooks::ToolHook,
+    prompt,
+    registry::{RunningTurn, TurnGuard},
+    reply::{TrailerFilter, clean},
+    skills::{Skill, SkillResolver},
+    tool_calls::ToolPhase,
+    transcript::{ModelReply, Transcript},
+    turn_tools::TurnTools,
+};
+use crate::{
+    auth::Principal,
+    clock::SharedClock,
+    config::ServerConfig,
+    ids::MessageId,
+    knowledge::{Hit, KnowledgeBase, Requester},
+    model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
+    protocol::{ErrorCode, Event, objects::Answer},
+    storage::{
+        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
+        StorageError, StoredImage, TurnErrorMark,
+    },
+    tools::{HitSink, ToolSet},
+};
+
+/// What a turn is about: one accepted user message.
+pub(crate) struct TurnRequest {
+    /// The session it came through.
+    pub(crate) session: Session,
+    /// What the user wrote; may be empty when something is attached.
+    pub(crate) text: String,
+    /// Pictures, shown to the model.
+    pub(crate) images: Vec<ImageAttachment>,
+    /// Files, handed to tools only.
+    pub(crate) files: Vec<FileAttachment>,
+    /// The model for this turn only.
+    pub(crate) model: Option<String>,
+    /// Instructions that the message asks for by name.
+    pub(crate) skill: Option<Skill>,
+    /// Whether tokens are sent as they come.
+    pub(crate) stream: bool,
+    /// The verified caller.
+    pub(crate) principal: Option<Principal>,
+}
+
+/// Why a turn ended without a reply.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TurnFailure {
+    /// Somebody stopped it, and has said so to whoever listens.
+    #[error("the turn was cancelled")]
+    Cancelled,
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The conversation could not be read or written.
+    #[error("the conversation could not be read or written")]
+    Storage(#[from] StorageError),
+}
+
+/// What the record of a failed turn says in the history. The details go to the client and to the log.
+const FAILED_TURN_TEXT: &str = "Sorry, something went wrong and I could not answer.";
+
+/// Runs turns. One object serves all of them; it holds what a turn may use and nothing of any single turn.
+pub struct KnowledgeChatRuntime {
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) clock: SharedClock,
+    pub(crate) storage: SharedStorage,
+    pub(crate) knowledge: Arc<KnowledgeBase>,
+    /// `None` without a gateway key: no turn can start then.
+    pub(crate) model: Option<Arc<dyn ModelClient>>,
+    pub(crate) tools: TurnTools,
+    pub(crate) hooks: Vec<Arc<dyn ToolHook>>,
+    pub(crate) skills: Arc<dyn SkillResolver>,
+    pub(crate) attendance: Attendance,
+}
+
+impl KnowledgeChatRuntime {
+    /// Runs an accepted turn to its terminal event. Never fails: whatever happens inside becomes that event.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the turn with an error event and frees its slots.
+    pub(crate) async fn run(&self, guard: TurnGuard, request: TurnRequest) {
+        let turn = guard.turn();
+        // However full the storage gets meanwhile, the conversation that is being answered stays.
+        let _pin = ConversationPin::new(self.storage.clone(), turn.ids.conversation);
+        let span = tracing::info_span!("turn", id = %turn.ids.turn, conversation = %turn.ids.conversation);
+        async {
+            let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
+            match self.keeping_alive(turn, work).await {
+                Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
+                Ok(Err(TurnFailure::Cancelled)) => {}
+                Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
+                Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
+            }
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// From the user's message to the reply, or to the reason why there is none.
+    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
+        let history = self.read_history(request).await?;
+        self.store_message(request).await?;
+        let context = Arc::new(self.provider_context(turn, request));
+        let cited = HitSink::default();
+        let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let hits = self.retrieve(request);
+        cited.add(&hits);
+        let mut transcript = Transcript::new(self.opening(request, history, &hits));
+        let mut phase = ToolPhase::new(self, turn, &tools, &context);
+
+        for iteration in 1..=self.config.max_iterations {
+            let is_last = iteration == self.config.max_iterations || phase.is_stuck();
+            let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+            let calls = transcript.push_reply(reply);
+            if calls.is_empty() || is_last {
+                break;
+            }
+            phase.run_all(&mut transcript, calls).await?;
+        }
+        Ok(Answer {
+            suggested_next_actions: transcript.suggestions().to_vec(),
+            usage: Some(transcript.usage()),
+            citations: citations::from_hits(&cited.take()),
+            directive: context.directive_sink.take(),
+            ..Answer::text(MessageId(self.clock.new_id()), transcript.reply_text())
+        })
+    }
+
+    async fn read_history(&self, request: &TurnRequest) -> Result<Vec<ModelMessage>, StorageError> {
+        let newest = self.config.limits.history_messages;
+        let page = self.storage.messages(request.session.conversation_id, MessagesBefore::Newest, newest).await?;
+        Ok(history::to_model(page.map(|page| page.rows).unwrap_or_default()))
+    }
+
+    async fn store_message(&self, request: &TurnRequest) -> Result<(), StorageError> {
+        let image = |image: &ImageAttachment| StoredImage { url: image.url.clone(), detail: image.detail.clone() };
+        let sender = ParticipantRef {
+            id: request.session.user_participant_id,
+            kind: ParticipantKind::User,
+            name: request.session.metadata.get("userName").and_then(|name| name.as_str()).map(str::to_owned),
+        };
+        let message = Message {
+            id: MessageId(self.clock.new_id()),
+            images: request.images.iter().map(image).collect(),
+            turn_error: None,
+            ..self.message(request, Direction::Inbound, request.text.clone(), sender)
+        };
+        self.storage.append_message(message).await
+    }
+
+    /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
+    fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
+        let limit = self.config.limits.knowledge_hits;
+        match self.knowledge.search(&self.requester(request), &request.text, limit) {
+            Ok(hits) => hits,
+            Err(error) => {
+                tracing::error!(%error, "the knowledge base could not be searched");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whose documents the turn may find.
+    pub(super) fn requester(&self, request: &TurnRequest) -> Requester {
+        let principal = request.principal.as_ref();
+        Requester {
+            org_id: request.session.org_id.clone(),
+            user_id: principal.map(|principal| principal.user_id.clone()),
+            groups: principal.map(|principal| principal.groups.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn provider_context(&self, turn: &RunningTurn, request: &TurnRequest) -> ToolProviderContext {
+        let requester = self.requester(request);
+        let mut access = Access::default();
+        access.user_id = requester.user_id;
+        access.groups = requester.groups;
+        access.organization_id = Some(requester.org_id.clone());
+        access.agent_id = Some(request.session.agent_id.clone());
+        let mut context = ToolProviderContext::default();
+        context.org_id = Some(requester.org_id);
+        context.access = access;
+        context.conversation_id = Some(turn.ids.conversation.to_string());
+        context.session_id = Some(turn.ids.session.to_string());
+        context.turn_id = Some(turn.ids.turn.to_string());
+        context.model = Some(self.model_id(request).to_owned());
+        context.user_message = request.text.clone();
+        context.images = request.images.clone();
+        context.files = request.files.clone();
+        context.gateway_key = self.config.gateway_key.clone();
+        context
+    }
+
+    /// What the first model call is shown.
+    fn opening(&self, request: &TurnRequest, history: Vec<ModelMessage>, hits: &[Hit]) -> Vec<ModelMessage> {
+        let mut messages = vec![ModelMessage::System(self.system_prompt(request))];
+        messages.extend(prompt::knowledge(hits).map(ModelMessage::System));
+        messages.extend(history);
+        let image = |image: &ImageAttachment| ModelImage { url: image.url.clone(), detail: image.detail.clone() };
+        messages.push(ModelMessage::User {
+            text: prompt::user_text(&request.text, &request.images, &request.files),
+            images: request.images.iter().map(image).collect(),
+        });
+        messages
+    }
+
+    fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
+        // The offline model answers whatever is asked for, and no message can switch to it.
+        if self.config.is_offline() {
+            &self.config.model
+        } else {
+            request.model.as_deref().unwrap_or(&self.config.model)
+        }
+    }
+
+    /// One model call: streams its text to the client and returns the whole.
+    async fn ask(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        transcript: &Transcript,
+        tools: &ToolSet,
+        is_last: bool,
+    ) -> Result<ModelReply, TurnFailure> {
+        let model = self.model.as_ref().expect("a turn is accepted only when there is a model");
+        let messages = if is_last {
+            prompt::with_last_call_reminder(transcript.messages())
+        } else {
+            transcript.messages().to_vec()
+        };
+        let model_request = ModelRequest {
+            model: self.model_id(request).to_owned(),
+            messages,
+            tools: tools.model_tools(),
+            max_tokens: self.config.max_tokens,
+            temperature: self.config.temperature,
+        };
+        let mut stream = turn.unless_cancelled(model.stream(model_request)).await??;
+        let mut filter = TrailerFilter::new();
+        let mut reply = ModelReply::default();
+        while let Some(event) = turn.unless_cancelled(stream.next()).await? {
+            match event? {
+                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(delta)),
+                ModelEvent::Reasoning(delta) => {
+                    if request.stream {
+                        turn.log.append(Event::StreamReasoning(delta.clone()));
+                    }
+                    reply.reasoning.push_str(&delta);
+                }
+                ModelEvent::Finished { tool_calls, usage, finish_reason } => {
+                    if finish_reason.as_deref() == Some("length") {
+                        tracing::warn!(max_tokens = self.config.max_tokens, "the model's reply was cut at its ceiling");
+                    }
+                    reply.tool_calls = tool_calls;
+                    reply.usage = usage;
+                }
+            }
+        }
+        let end = filter.finish();
+        say(turn, request, &mut reply, end.text);
+        reply.suggestions = if end.suggestions.is_empty() { clean(&reply.text).suggestions } else { end.suggestions };
+        Ok(reply)
+    }
+
+    fn system_prompt(&self, request: &TurnRequest) -> String {
+        prompt::system(&prompt::Sections {
+            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
+            ..prompt::Sections::default()
+        })
+    }
+
+    /// Stores the reply, then ends the turn with it.
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) {
+        if !turn.claim_end() {
+            return;
+        }
+        if !answer.text.is_empty() {
+            let message = Message {
+                id: answer.message_id,
+                ..self.message(request, Direction::Outbound, answer.text.clone(), self.agent(request))
+            };
+            if let Err(error) = self.storage.append_message(message).await {
+                tracing::error!(%error, "the reply could not be stored");
+                turn.finish(Some(Event::error(ErrorCode::StorageError, "the reply could not be stored")));
+                return;
+            }
+        }
+        turn.finish(Some(Event::EventualResponse(Box::new(answer))));
+    }
+
+    /// Leaves a record of the failure in the history, then ends the turn with an error.
+    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) {
+        if !turn.claim_end() {
+            return;
+        }
+        tracing::warn!(error = %message, "the turn failed");
+        let mark =
+            TurnErrorMark { code: ErrorCode::AgentError.as_str().to_owned(), request_id: turn.ids.request.to_string() };
+        let record = Message {
+            turn_error: Some(mark),
+            ..self.message(request, Direction::Outbound, FAILED_TURN_TEXT.to_owned(), self.agent(request))
+        };
+        if let Err(error) = self.storage.append_message(record).await {
+            tracing::error!(%error, "the record of a failed turn could not be stored");
+        }
+        turn.finish(Some(Event::error(ErrorCode::AgentError, message)));
+    }
+
+    fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {
+        Message {
+            id: MessageId(self.clock.new_id()),
+            conversation_id: request.session.conversation_id,
+            direction,
+            text: text.into(),
+            images: Vec::new(),
+            from: Some(from),
+            turn_error: None,
+            created_at: self.clock.now(),
+        }
+    }
+
+    fn agent(&self, request: &TurnRequest) -> ParticipantRef {
+        ParticipantRef {
+            id: request.session.agent_participant_id,
+            kind: ParticipantKind::AiAgent,
+            name: Some(request.session.agent_name.clone()),
+        }
+    }
+
+    /// Sends `keepalive` while the work goes on, so that nothing on the way takes the connection for dead.
+    async fn keeping_alive<T>(&self, turn: &RunningTurn, work: impl Future<Output = T>) -> T {
+        let period = self.config.limits.keepalive;
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut work => return outcome,
+                _ = ticks.tick() => turn.log.pass_on(Event::Keepalive),
+            }
+        }
+    }
+}
+
+/// Takes visible text into the reply, and sends it when the client wants tokens.
+fn say(turn: &RunningTurn, request: &TurnRequest, reply: &mut ModelReply, text: String) {
+    if text.is_empty() {
+        return;
+    }
+    reply.text.push_str(&text);
+    if request.stream {
+        turn.log.append(Event::StreamToken(text));
+    }
+}
+
+impl RunningTurn {
+    /// Awaits the future unless the turn is stopped first; then the future is dropped.
+    pub(super) async fn unless_cancelled<T>(&self, future: impl Future<Output = T>) -> Result<T, TurnFailure> {
+        if self.cancelled.is_cancelled() {
+            return Err(TurnFailure::Cancelled);
+        }
+        // The future comes first: a model that streams fast is ready at once, and waiting for a cancel has a price.
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            () = self.cancelled.cancelled() => Err(TurnFailure::Cancelled),
+        }
+    }
+}
