@@ -34,9 +34,11 @@ pub(crate) fn install(link: &Arc<Link>) {
     });
 }
 
-/// Tells the host; `false` when there is none to tell.
+/// Tells the host; `false` when it is not known whose panic this is, so that the usual hook should tell it too.
 fn report_panic(panic: &PanicHookInfo<'_>) -> bool {
-    let Some((link, call_id)) = scope::current() else { return false };
+    let known = scope::known();
+    let is_known = known.is_some();
+    let Some((link, call_id)) = known.or_else(scope::latest) else { return false };
     let payload = panic.payload();
     let text = payload
         .downcast_ref::<&'static str>()
@@ -47,7 +49,7 @@ fn report_panic(panic: &PanicHookInfo<'_>) -> bool {
     let thread = std::thread::current().name().map(str::to_owned);
     let fields = json!({ "location": location, "thread": thread });
     link.host.log(LogLevel::Error, "panic", &format!("panicked: {}", cut(text)), &fields, call_id);
-    true
+    is_known
 }
 
 /// The beginning of a text, at most [`TEXT_LEN_MAX`] bytes.
@@ -82,7 +84,7 @@ mod events {
         subscriber::Interest,
     };
 
-    use super::{LogLevel, cut, scope};
+    use super::{Arc, LogLevel, cut, scope};
 
     /// The most spans that are remembered at a time. Further ones open and close, but add nothing to the events in
     /// them.
@@ -148,6 +150,11 @@ mod events {
         }
     }
 
+    /// The host to tell and the call, as far as this thread knows.
+    fn whose() -> Option<(Arc<scope::Link>, u64)> {
+        scope::known().or_else(scope::latest)
+    }
+
     fn innermost() -> Option<u64> {
         ENTERED.try_with(|entered| entered.try_borrow().ok()?.last().copied()).ok().flatten()
     }
@@ -169,7 +176,7 @@ mod events {
         }
 
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            scope::current().is_some_and(|(link, _)| link.host.log_enabled(level_of(metadata.level())))
+            whose().is_some_and(|(link, _)| link.host.log_enabled(level_of(metadata.level())))
         }
 
         fn new_span(&self, attributes: &Attributes<'_>) -> Id {
@@ -181,7 +188,7 @@ mod events {
             };
             let mut fields = Map::new();
             attributes.record(&mut Collect(&mut fields));
-            let call_id = scope::current().map_or(0, |(_, call_id)| call_id);
+            let call_id = whose().map_or(0, |(_, call_id)| call_id);
             let mut spans = self.spans();
             let call_id = match (call_id, parent.and_then(|id| spans.get(&id))) {
                 (0, Some(parent)) => parent.call_id,
@@ -205,7 +212,7 @@ mod events {
         fn record_follows_from(&self, _: &Id, _: &Id) {}
 
         fn event(&self, event: &Event<'_>) {
-            let Some((link, call_id)) = scope::current() else { return };
+            let Some((link, call_id)) = whose() else { return };
             let mut fields = Map::new();
             event.record(&mut Collect(&mut fields));
             let message = match fields.remove("message") {

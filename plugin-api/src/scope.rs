@@ -48,14 +48,18 @@ impl Drop for Scope {
     }
 }
 
-/// The host to tell, and the call (0 outside one), for the code that runs on this thread.
-pub(crate) fn current() -> Option<(Arc<Link>, u64)> {
+/// The host to tell, and the call (0 outside one), when it is known whose code runs on this thread.
+pub(crate) fn known() -> Option<(Arc<Link>, u64)> {
     let current = CURRENT.try_with(|current| current.try_borrow().ok()?.clone()).ok().flatten();
     current.or_else(|| {
         let home = HOME.try_with(|home| home.try_borrow().ok()?.upgrade()).ok().flatten();
-        let home = home.or_else(|| LATEST.lock().unwrap_or_else(PoisonError::into_inner).upgrade());
         home.map(|link| (link, 0))
     })
+}
+
+/// The host of the plugin that was made last.
+pub(crate) fn latest() -> Option<(Arc<Link>, u64)> {
+    LATEST.lock().unwrap_or_else(PoisonError::into_inner).upgrade().map(|link| (link, 0))
 }
 
 /// Remembers the plugin for threads that nobody told.

@@ -440,3 +440,75 @@ impl<F: Future + Unpin> Future for Inside<F> {
         Pin::new(future).poll(context)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{Effect, ToolProvider, async_trait, plugin_manifest, tool};
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Nothing {}
+
+    struct Keeper(Host);
+
+    plugin_manifest!(Keeper { id: "keeper", tools: { "open": writes, "close": read_only } });
+
+    #[async_trait]
+    impl Plugin for Keeper {
+        async fn init(host: Host, _: Value) -> Result<Self, PluginError> {
+            Ok(Self(host))
+        }
+    }
+
+    #[async_trait]
+    impl ToolProvider for Keeper {
+        async fn tools_for(&self, context: &ToolProviderContext) -> Vec<Arc<dyn Tool>> {
+            let host = self.0.clone();
+            let open = tool("open", "Opens.", Effect::Writes, move |_: Nothing, _| {
+                let host = host.clone();
+                async move {
+                    #[cfg(feature = "tracing")]
+                    tracing::info!(door = "front", "opening");
+                    host.notify(&json!({"type": "opened"}));
+                    host.request("secret/1", &json!("key")).await
+                }
+            });
+            let close = tool("close", "Closes.", Effect::Writes, |_: Nothing, _| async { Ok::<_, ToolError>(()) });
+            if context.user_message.is_empty() { vec![open, close] } else { vec![open] }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_host_keeps_what_it_is_told() {
+        let host = TestHost::new().with_service("secret/1", |name| Ok(json!({ "of": name })));
+        let keeper = host.provider::<Keeper>(json!({})).await.unwrap();
+        let output = keeper.call("open", json!({})).await.unwrap();
+        assert_eq!(output.to_text(), r#"{"of":"key"}"#);
+        assert_eq!(host.notices(), [json!({"type": "opened"})]);
+        #[cfg(feature = "tracing")]
+        {
+            let line = host.log().pop().unwrap();
+            assert_eq!((line.level, line.message.as_str(), line.call_id), (LogLevel::Info, "opening", 1));
+            assert_eq!(line.fields, json!({"door": "front"}));
+        }
+        let error = TestHost::new().provider::<Keeper>(json!({})).await.unwrap().call("open", json!({})).await;
+        assert!(matches!(error, Err(ToolError::Unavailable(text)) if text.contains("secret/1")));
+        let error = keeper.call("paint", json!({})).await.unwrap_err();
+        assert_eq!(error.message(), "no tool is named paint; there are open, close");
+        keeper.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_manifest_that_disagrees_is_told_how() {
+        let keeper = TestHost::new().provider::<Keeper>(json!({})).await.unwrap();
+        let difference = keeper.check_manifest().await.unwrap_err();
+        assert_eq!(difference, "the manifest says ReadOnly for close, the tool says Writes");
+        let difference = check_config_schema::<Keeper, Nothing>().unwrap_err();
+        assert!(difference.contains("\"properties\": {}"), "{difference}");
+    }
+}

@@ -31,6 +31,7 @@ mod check;
 mod error;
 mod future;
 pub mod guard;
+mod layout;
 pub mod manifest;
 mod module;
 pub mod objects;
@@ -43,6 +44,7 @@ pub use abi_stable::{
 pub use check::{CheckedModule, LoadError, PluginAge, check_plugin};
 pub use error::{AbiCallInfo, AbiError, kind};
 pub use future::{AbiFuture, AbiPoll, PluginPanicked, Surroundings};
+pub use layout::layout_dump;
 pub use module::{CreateReply, LOADER_SYMBOL, PluginEntry, PluginModule, PluginRef, plugin_header};
 pub use objects::{
     CancelAbi, CancelObj, HostAbi, HostObj, ProviderAbi, ProviderObj, ServiceReply, ToolAbi, ToolObj, cancel_object,
