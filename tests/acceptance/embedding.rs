@@ -85,9 +85,10 @@ async fn plugins_can_be_linked_into_the_program() {
         }
     }
     let clock = linked::<jackfield_plugin_clock::Clock>(json!({})).await.unwrap();
+    let second = linked::<Second>(json!({})).await.unwrap();
     let server = TestServer::build(
         script().calls("current_time", json!({"zone": "UTC"})).calls("works", json!({})).says("Both."),
-        |builder| builder.tools(Arc::new(Both(vec![clock, Arc::new(Simple)]))),
+        |builder| builder.tools(Arc::new(Both(vec![clock, second]))),
     )
     .await;
     let mut client = server.connect().await;
@@ -97,6 +98,33 @@ async fn plugins_can_be_linked_into_the_program() {
     assert!(results.iter().all(|(_, is_error, _)| !is_error), "{results:?}");
     assert_eq!(results.len(), 2);
     server.shutdown().await;
+}
+
+/// A second plugin, as complete as one from a folder.
+struct Second;
+
+jackfield_plugin_api::plugin_manifest!(Second { id: "second", tools: { "works": read_only } });
+
+#[async_trait]
+impl jackfield_plugin_api::Plugin for Second {
+    async fn init(
+        _: jackfield_plugin_api::Host,
+        _: serde_json::Value,
+    ) -> Result<Self, jackfield_plugin_api::PluginError> {
+        Ok(Self)
+    }
+}
+
+#[async_trait]
+impl jackfield_plugin_api::ToolProvider for Second {
+    async fn tools_for(
+        &self,
+        context: &jackfield_plugin_api::ToolProviderContext,
+    ) -> Vec<Arc<dyn jackfield_plugin_api::Tool>> {
+        let mut tools = Simple.tools_for(context).await;
+        tools.retain(|tool| tool.schema().name == "works");
+        tools
+    }
 }
 
 #[derive(Default)]
