@@ -38,7 +38,10 @@ mod turn;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;
-pub use turn::{HookedCall, KnowledgeChatRuntime, Skill, SkillResolver, ToolHook};
+pub use turn::{
+    HookedCall, KnowledgeChatRuntime, PromptComposer, PromptContext, PromptPart, PromptSection, Skill, SkillResolver,
+    ToolHook,
+};
 
 /// The local flavor: everything in memory, loopback only, in one process.
 pub mod local {

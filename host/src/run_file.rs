@@ -12,6 +12,8 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Clock;
+
 /// The file's name in the state folder.
 const NAME: &str = "run.json";
 /// A longer file is not ours.
@@ -41,6 +43,12 @@ struct Text {
 }
 
 impl RunFile {
+    /// The run file of this process, with a fresh admin token.
+    pub fn of_this_process(address: SocketAddr, clock: &dyn Clock) -> Self {
+        let token = format!("{}{}", clock.new_id().simple(), clock.new_id().simple());
+        Self { address, pid: std::process::id(), admin_token: GatewayKey::new(token) }
+    }
+
     /// Writes the file into the state folder; the guard removes it again. A server that started later replaces it.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::{
 
 use async_trait::async_trait;
 use jackfield::{
-    HookedCall, ServerConfig, Skill, SkillResolver, StorageBackend, ToolHook,
+    HookedCall, PromptComposer, PromptContext, PromptPart, PromptSection, ServerConfig, Skill, SkillResolver,
+    StorageBackend, ToolHook,
     auth::LocalTokenVerifier,
     local::{DEFAULT_LOCAL_ADDR, LocalServer},
     server::StartError,
@@ -154,4 +155,42 @@ async fn a_server_can_be_started_and_stopped_again_and_again() {
         let server = LocalServer::builder().addr(any_port()).config(ServerConfig::default()).spawn().await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), server.shutdown()).await.unwrap().unwrap();
     }
+}
+
+struct WithoutSuggestions;
+
+impl PromptComposer for WithoutSuggestions {
+    fn compose(&self, mut sections: Vec<PromptSection>, context: PromptContext<'_>) -> Vec<PromptSection> {
+        sections.retain(|section| section.part != PromptPart::SuggestedReplies);
+        let text = format!("This is conversation {}.", context.conversation_id);
+        sections.push(PromptSection { part: PromptPart::Workflow, text });
+        sections
+    }
+}
+
+#[tokio::test]
+async fn a_composer_rearranges_the_prompt() {
+    let server = TestServer::build(script().says("Fine."), |builder| {
+        builder.persona("A persona.").prompt_composer(Arc::new(WithoutSuggestions))
+    })
+    .await;
+    let mut client = server.connect().await;
+    let session = client.create_session().await;
+    client.turn(&session, "go").await;
+    let requests = server.model().requests();
+    let system = requests[0].messages_of("system")[0]["content"].as_str().unwrap();
+    assert_eq!(system, format!("A persona.\n\nThis is conversation {}.", session.conversation_id));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_run_file_is_in_the_state_folder_while_the_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let builder = LocalServer::builder().addr(any_port()).config(ServerConfig::default()).state_dir(&state);
+    let server = builder.spawn().await.unwrap();
+    let found = jackfield::run_file::RunFile::read(&state).unwrap().expect("it is written");
+    assert_eq!(found.address, server.addr());
+    server.shutdown().await.unwrap();
+    assert_eq!(jackfield::run_file::RunFile::read(&state).unwrap(), None);
 }

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use futures_util::SinkExt;
 use jackfield_tests::{
     client::{Connect, answer_text},
     model::script,
     server::TestServer,
 };
 use serde_json::json;
-use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_closed_and_its_turn_goes_on() {
@@ -22,8 +20,7 @@ async fn a_client_that_does_not_read_is_closed_and_its_turn_goes_on() {
     .await;
     let mut client = server.connect().await;
     let session = client.create_session().await;
-    let send = json!({"action": "send_message", "requestId": "r", "sessionId": session.id, "message": "flood"});
-    client.socket().send(Message::text(send.to_string())).await.unwrap();
+    client.send_message(&session, "flood").await;
 
     // Nothing is read until the turn is over, which the history tells on another connection.
     let mut other = server.connect().await;

@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 
 use jackfield::{
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     config::{ServerConfig, Sources, state_folder},
     local::LocalServer,
     plugins::PluginReport,
     run_file::{RunFile, RunFileGuard},
     server::{StartError, stop_requested},
 };
-use jackfield_plugin_api::GatewayKey;
 
 use super::{
     Exit, Failure,
@@ -118,9 +117,7 @@ impl From<StartError> for Failure {
 /// Without a run file the server still serves; only `chat` has to be told its address.
 fn write_run_file(sources: &Sources, address: SocketAddr) -> Option<RunFileGuard> {
     let folder = state_folder(&sources.env)?;
-    let token = format!("{}{}", SystemClock.new_id().simple(), SystemClock.new_id().simple());
-    let file = RunFile { address, pid: std::process::id(), admin_token: GatewayKey::new(token) };
-    match file.write(&folder) {
+    match RunFile::of_this_process(address, &SystemClock).write(&folder) {
         Ok(guard) => Some(guard),
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "the run file could not be written");

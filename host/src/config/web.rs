@@ -87,8 +87,9 @@ pub fn default_port(scheme: &str) -> Option<u16> {
 
 fn host_name(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
-    let fits = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
-    (!text.is_empty() && text.chars().all(fits)).then(|| text.to_ascii_lowercase())
+    let fits = |letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter);
+    let is_label = |label: &str| !label.is_empty() && label.chars().all(fits);
+    text.split('.').all(is_label).then(|| text.to_ascii_lowercase())
 }
 
 fn parse_port(text: &str) -> Option<u16> {

@@ -15,8 +15,8 @@ policy does not allow it, say so kindly and give the reason. Keep answers short.
 const RETURNS: &str = "\
 # Returns and refunds
 
-Goods may be returned within 17 days of delivery. The 17 days begin on the day after the parcel arrives, and an item \
-counts as returned in time when it was sent back before they end. Items must be unused and complete.
+Goods may be returned within 17 days of delivery. The 17 days begin on the day after the parcel arrives, and it is \
+enough to send the item back before they end. Items must be unused and complete.
 
 Return requests that come later than 17 days after delivery are refused. Refunds go to the original means of payment.";
 

@@ -1,7 +1,7 @@
 //! The local flavor: one process, everything in memory, loopback unless told otherwise, and a handle that an embedding
 //! program holds.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jackfield_plugin_api::ToolProvider;
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use super::{StartError, build_state, serve};
 use crate::{
     auth::{AuthVerifier, MODE_NONE},
+    clock::SystemClock,
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
     plugins::{PluginReport, Plugins},
-    turn::{SkillResolver, ToolHook},
+    run_file::{RunFile, RunFileGuard},
+    turn::{PromptComposer, SkillResolver, ToolHook},
 };
 
 /// Where the local flavor listens unless told otherwise.
@@ -65,6 +67,8 @@ pub struct LocalServerBuilder {
     strict_auth: Option<bool>,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
+    state_dir: Option<PathBuf>,
+    prompt_composer: Option<Arc<dyn PromptComposer>>,
 }
 
 impl Default for LocalServerBuilder {
@@ -82,6 +86,8 @@ impl Default for LocalServerBuilder {
             strict_auth: None,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            state_dir: None,
+            prompt_composer: None,
         }
     }
 }
@@ -159,6 +165,19 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Rearranges the sections of the system prompt of every turn. Default: the standard order.
+    pub fn prompt_composer(mut self, composer: Arc<dyn PromptComposer>) -> Self {
+        self.prompt_composer = Some(composer);
+        self
+    }
+
+    /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
+    /// runs, so that the command line finds it. Default: nothing is written.
+    pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(folder.into());
+        self
+    }
+
     /// Binds, then serves in the background. Plugins load meanwhile; the server answers first.
     ///
     /// # Errors
@@ -169,6 +188,7 @@ impl LocalServerBuilder {
         let auth = self.auth.clone();
         let tools = self.tools.clone();
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
+        let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
         let checks_tokens = match &auth {
@@ -191,11 +211,21 @@ impl LocalServerBuilder {
         if let Some(skills) = skills {
             state = state.with_skill_resolver(skills);
         }
+        if let Some(composer) = composer {
+            state = state.with_prompt_composer(composer);
+        }
         state = state.with_tool_hooks(hooks);
+        let run_file = match state_dir {
+            None => None,
+            Some(folder) => {
+                let file = RunFile::of_this_process(addr, &SystemClock);
+                Some(file.write(&folder).map_err(|source| StartError::StateDir { folder, source })?)
+            }
+        };
         let stop = CancellationToken::new();
         let plugins = state.plugins.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, plugins, stop, task: Some(task) })
+        Ok(LocalServer { addr, plugins, stop, task: Some(task), _run_file: run_file })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -242,6 +272,8 @@ pub struct LocalServer {
     plugins: Arc<Plugins>,
     stop: CancellationToken,
     task: Option<JoinHandle<Result<(), StartError>>>,
+    /// Removes the run file when the handle goes.
+    _run_file: Option<RunFileGuard>,
 }
 
 impl LocalServer {

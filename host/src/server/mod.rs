@@ -24,7 +24,7 @@ use crate::{
     plugins::{Plugins, PluginsError},
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
-    turn::{KnowledgeChatRuntime, SkillFolders, SkillResolver, ToolHook, TurnTools},
+    turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
 };
 
 /// Why a server could not start, or why it ended.
@@ -60,6 +60,14 @@ pub enum StartError {
     /// The model gateway cannot be used as configured.
     #[error(transparent)]
     Gateway(#[from] GatewaySettingsError),
+    /// The run file cannot be written.
+    #[error("the state folder {folder:?} cannot be used: {source}; name another one")]
+    StateDir {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
@@ -78,6 +86,7 @@ pub struct AppState {
     tools: Option<Arc<dyn ToolProvider>>,
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
+    composer: Option<Arc<dyn PromptComposer>>,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -114,6 +123,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         tools: None,
         hooks: Vec::new(),
         skills,
+        composer: None,
     })
 }
 
@@ -149,6 +159,13 @@ impl AppState {
         self
     }
 
+    /// Rearranges the sections of the system prompt of every turn.
+    #[must_use]
+    pub fn with_prompt_composer(mut self, composer: Arc<dyn PromptComposer>) -> Self {
+        self.composer = Some(composer);
+        self
+    }
+
     /// Offers the tools of this provider in every turn.
     #[must_use]
     pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
@@ -161,6 +178,7 @@ impl AppState {
             tools: TurnTools::new(self.config.clone(), self.clock.clone(), self.tools, self.plugins.clone()),
             hooks: self.hooks,
             skills: self.skills,
+            composer: self.composer,
             config: self.config.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),

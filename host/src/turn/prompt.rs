@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use jackfield_plugin_api::{FileAttachment, ImageAttachment};
+use jackfield_plugin_api::{Access, FileAttachment, ImageAttachment};
 
 use crate::{
     knowledge::{DEMO_PERSONA, Hit},
@@ -50,13 +50,76 @@ pub(crate) fn persona(configured: Option<&str>, is_demo: bool) -> &str {
     configured.filter(|persona| !persona.trim().is_empty()).unwrap_or(built_in)
 }
 
-/// The system prompt: the sections in their order with blank lines between them, then the contract of suggested replies.
-pub(crate) fn system(sections: &Sections<'_>) -> String {
+/// Which part of the system prompt a section is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PromptPart {
+    /// Who the agent is.
+    Persona,
+    /// How to open the conversation.
+    Greeting,
+    /// Where the conversation stands in a scripted course.
+    Workflow,
+    /// The skill that the message asks for.
+    Skill,
+    /// How to suggest replies; without it the client gets none.
+    SuggestedReplies,
+}
+
+/// One section of the system prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptSection {
+    /// What it is.
+    pub part: PromptPart,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a [`PromptComposer`] is told about the turn.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PromptContext<'a> {
+    /// Whether the persona is the configured one, and not the built-in or the demo's.
+    pub persona_is_configured: bool,
+    /// What the requester may see.
+    pub access: &'a Access,
+    /// The conversation.
+    pub conversation_id: &'a str,
+}
+
+/// Rearranges the system prompt of every turn, for an embedding program.
+pub trait PromptComposer: Send + Sync + 'static {
+    /// Returns the sections in the order to use; blank ones are dropped. Must be quick: the turn waits.
+    fn compose(&self, sections: Vec<PromptSection>, context: PromptContext<'_>) -> Vec<PromptSection>;
+}
+
+impl<'a> PromptContext<'a> {
+    pub(crate) fn new(persona_is_configured: bool, access: &'a Access, conversation_id: &'a str) -> Self {
+        Self { persona_is_configured, access, conversation_id }
+    }
+}
+
+/// The sections in their standard order, the contract of suggested replies last.
+pub(crate) fn sections(sections: &Sections<'_>) -> Vec<PromptSection> {
     let skill = sections.skill.filter(|(_, body)| !body.trim().is_empty());
     let skill = skill.map(|(name, body)| format!("# Skill: {name}\n\n{}", body.trim())).unwrap_or_default();
-    let parts = [sections.persona, sections.greeting, sections.workflow, &skill, SUGGESTED_REPLIES];
-    let parts: Vec<&str> = parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect();
-    parts.join("\n\n")
+    [
+        (PromptPart::Persona, sections.persona),
+        (PromptPart::Greeting, sections.greeting),
+        (PromptPart::Workflow, sections.workflow),
+        (PromptPart::Skill, &skill),
+        (PromptPart::SuggestedReplies, SUGGESTED_REPLIES),
+    ]
+    .into_iter()
+    .map(|(part, text)| PromptSection { part, text: text.trim().to_owned() })
+    .filter(|section| !section.text.is_empty())
+    .collect()
+}
+
+/// The system prompt: the sections with blank lines between them.
+pub(crate) fn system(sections: &[PromptSection]) -> String {
+    let texts: Vec<&str> = sections.iter().map(|section| section.text.trim()).filter(|text| !text.is_empty()).collect();
+    texts.join("\n\n")
 }
 
 /// The system message that carries what was found for the user's message, one line for each passage; `None` when
@@ -118,9 +181,9 @@ mod tests {
             skill: Some(("audit", "check it\n")),
         };
         let expected = format!("persona\n\ngreeting\n\nworkflow\n\n# Skill: audit\n\ncheck it\n\n{SUGGESTED_REPLIES}");
-        assert_eq!(system(&all), expected);
+        assert_eq!(system(&sections(&all)), expected);
         let few = Sections { persona: "persona", greeting: " ", workflow: "", skill: Some(("empty", " ")) };
-        assert_eq!(system(&few), format!("persona\n\n{SUGGESTED_REPLIES}"));
+        assert_eq!(system(&sections(&few)), format!("persona\n\n{SUGGESTED_REPLIES}"));
     }
 
     #[test]

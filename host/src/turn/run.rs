@@ -12,7 +12,7 @@ use super::{
     attendance::Attendance,
     citations, history,
     hooks::ToolHook,
-    prompt,
+    prompt::{self, PromptComposer, PromptContext},
     registry::{RunningTurn, TurnGuard},
     reply::{TrailerFilter, clean},
     skills::{Skill, SkillResolver},
@@ -83,6 +83,7 @@ pub struct KnowledgeChatRuntime {
     pub(crate) tools: TurnTools,
     pub(crate) hooks: Vec<Arc<dyn ToolHook>>,
     pub(crate) skills: Arc<dyn SkillResolver>,
+    pub(crate) composer: Option<Arc<dyn PromptComposer>>,
     pub(crate) attendance: Attendance,
 }
 
@@ -120,7 +121,7 @@ impl KnowledgeChatRuntime {
         let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
-        let mut transcript = Transcript::new(self.opening(request, history, &hits));
+        let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
         let mut phase = ToolPhase::new(self, turn, &tools, &context);
 
         for iteration in 1..=self.config.max_iterations {
@@ -207,8 +208,14 @@ impl KnowledgeChatRuntime {
     }
 
     /// What the first model call is shown.
-    fn opening(&self, request: &TurnRequest, history: Vec<ModelMessage>, hits: &[Hit]) -> Vec<ModelMessage> {
-        let mut messages = vec![ModelMessage::System(self.system_prompt(request))];
+    fn opening(
+        &self,
+        context: &ToolProviderContext,
+        request: &TurnRequest,
+        history: Vec<ModelMessage>,
+        hits: &[Hit],
+    ) -> Vec<ModelMessage> {
+        let mut messages = vec![ModelMessage::System(self.system_prompt(context, request))];
         messages.extend(prompt::knowledge(hits).map(ModelMessage::System));
         messages.extend(history);
         let image = |image: &ImageAttachment| ModelImage { url: image.url.clone(), detail: image.detail.clone() };
@@ -277,12 +284,16 @@ impl KnowledgeChatRuntime {
         Ok(reply)
     }
 
-    fn system_prompt(&self, request: &TurnRequest) -> String {
-        prompt::system(&prompt::Sections {
+    fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
+        let sections = prompt::sections(&prompt::Sections {
             persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
-        })
+        });
+        let Some(composer) = &self.composer else { return prompt::system(&sections) };
+        let conversation = context.conversation_id.as_deref().unwrap_or_default();
+        let told = PromptContext::new(self.config.persona.is_some(), &context.access, conversation);
+        prompt::system(&composer.compose(sections, told))
     }
 
     /// Stores the reply, then ends the turn with it.

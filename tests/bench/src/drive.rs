@@ -62,33 +62,31 @@ impl Plan {
     }
 }
 
-/// Measures and prints.
+/// Measures and prints. A run that fails or takes too long still prints what it has measured.
 pub(crate) async fn run(jackfield: Option<PathBuf>, plan: Plan) -> anyhow::Result<()> {
     raise_open_files()?;
-    let report = timeout(RUN_LIMIT, measure(jackfield, &plan)).await.context("the run took too long")??;
-    println!("{}", report.table());
-    Ok(())
-}
-
-async fn measure(jackfield: Option<PathBuf>, plan: &Plan) -> anyhow::Result<Report> {
     let gateway = Process::gateway().await?;
     let bench = Bench { gateway: gateway.addr(), jackfield };
     let mut report = Report::new(bench.names());
+    let outcome = timeout(RUN_LIMIT, measure(&bench, &plan, &mut report)).await;
+    println!("{}", report.table());
+    outcome.context("the run took too long")??;
+    gateway.stop().await
+}
 
+async fn measure(bench: &Bench, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let servers = bench.start().await?;
-    one_token_turns(&bench, &servers, plan, &mut report).await?;
-    saturated_streams(&servers, plan, &mut report).await?;
-    one_stream(&bench, &servers, plan, &mut report).await?;
-    paced_streams(&servers, plan, &mut report).await?;
-    short_turns(&servers, plan, &mut report).await?;
+    one_token_turns(bench, &servers, plan, report).await?;
+    saturated_streams(&servers, plan, report).await?;
+    one_stream(bench, &servers, plan, report).await?;
+    paced_streams(&servers, plan, report).await?;
+    short_turns(&servers, plan, report).await?;
     stop(servers).await?;
 
     // Memory is read in fresh processes: what the turns above have left behind is another question.
     let servers = bench.start().await?;
-    idle_connections(&servers, plan, &mut report).await?;
-    stop(servers).await?;
-    gateway.stop().await?;
-    Ok(report)
+    idle_connections(&servers, plan, report).await?;
+    stop(servers).await
 }
 
 /// What is compared: the relay, and `jackfield` if there is one.
