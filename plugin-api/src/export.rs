@@ -76,47 +76,48 @@ pub const fn first_of(first: &'static str, second: &'static str) -> &'static str
 #[macro_export]
 macro_rules! plugin_manifest {
     ($plugin:path { id: $id:literal $(, $($rest:tt)*)? }) => {
-        $crate::plugin_manifest!(@munch [$plugin] [$id] [isolated_only = false] [] $($($rest)*)?);
+        $crate::plugin_manifest!(@munch [$plugin] [$id] [isolated_only = false]
+            [description = ::core::env!("CARGO_PKG_DESCRIPTION")] [] $($($rest)*)?);
     };
-    (@munch $plugin:tt $id:tt $isolated:tt [$($done:tt)*] description: $value:expr $(, $($rest:tt)*)?) => {
-        $crate::plugin_manifest!(@munch $plugin $id $isolated
-            [$($done)* $crate::__private::Field::Text("description", $value),] $($($rest)*)?);
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt $done:tt description: $value:expr $(, $($rest:tt)*)?) => {
+        $crate::plugin_manifest!(@munch $plugin $id $isolated [description = $value] $done $($($rest)*)?);
     };
-    (@munch $plugin:tt $id:tt $isolated:tt [$($done:tt)*]
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt [$($done:tt)*]
         tools: { $($name:literal : $effect:ident),* $(,)? } $(, $($rest:tt)*)?) => {
-        $crate::plugin_manifest!(@munch $plugin $id $isolated
+        $crate::plugin_manifest!(@munch $plugin $id $isolated $text
             [$($done)* $crate::__private::Field::Tools(&[$(($name, $crate::plugin_manifest!(@effect $effect))),*]),]
             $($($rest)*)?);
     };
-    (@munch $plugin:tt $id:tt $isolated:tt [$($done:tt)*]
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt [$($done:tt)*]
         permissions: { $($kind:ident : [$($wanted:literal),* $(,)?]),* $(,)? } $(, $($rest:tt)*)?) => {
-        $crate::plugin_manifest!(@munch $plugin $id $isolated
+        $crate::plugin_manifest!(@munch $plugin $id $isolated $text
             [$($done)* $crate::__private::Field::Permissions(&[
                 $(($crate::plugin_manifest!(@permission $kind), &[$($wanted),*])),*
             ]),]
             $($($rest)*)?);
     };
-    (@munch $plugin:tt $id:tt $isolated:tt [$($done:tt)*] config_schema: $value:expr $(, $($rest:tt)*)?) => {
-        $crate::plugin_manifest!(@munch $plugin $id $isolated
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt [$($done:tt)*] config_schema: $value:expr $(, $($rest:tt)*)?) => {
+        $crate::plugin_manifest!(@munch $plugin $id $isolated $text
             [$($done)* $crate::__private::Field::Json("config_schema", $value),] $($($rest)*)?);
     };
-    (@munch $plugin:tt $id:tt $isolated:tt $done:tt isolated_only: $value:literal $(, $($rest:tt)*)?) => {
-        $crate::plugin_manifest!(@munch $plugin $id [isolated_only = $value] $done $($($rest)*)?);
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt $done:tt isolated_only: $value:literal $(, $($rest:tt)*)?) => {
+        $crate::plugin_manifest!(@munch $plugin $id [isolated_only = $value] $text $done $($($rest)*)?);
     };
-    (@munch [$plugin:path] [$id:literal] [isolated_only = $isolated:literal] [$($done:tt)*]) => {
+    (@munch [$plugin:path] [$id:literal] [isolated_only = $isolated:literal] [description = $text:expr]
+        [$($done:tt)*]) => {
+        const _: () = ::core::assert!(
+            $crate::__private::is_id($id),
+            "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them, and begins with one of the first two"
+        );
+
         impl $crate::PluginManifest for $plugin {
-            const ID: &'static str = {
-                ::core::assert!(
-                    $crate::__private::is_id($id),
-                    "a plugin's id has lower-case letters, digits, - and _ only, at most 64 of them, and begins with one of the first two"
-                );
-                $id
-            };
+            const ID: &'static str = $id;
             const ISOLATED_ONLY: bool = $isolated;
             const FIELDS: &'static str = {
                 const FIELDS: &[$crate::__private::Field<'static>] = &[
                     $crate::__private::Field::Text("id", $id),
                     $crate::__private::Field::Text("version", ::core::env!("CARGO_PKG_VERSION")),
+                    $crate::__private::Field::Text("description", $text),
                     $crate::__private::Field::Colons("authors", ::core::env!("CARGO_PKG_AUTHORS")),
                     $crate::__private::Field::Text("license", ::core::env!("CARGO_PKG_LICENSE")),
                     $crate::__private::Field::Text("homepage", $crate::__private::first_of(
@@ -131,7 +132,7 @@ macro_rules! plugin_manifest {
             };
         }
     };
-    (@munch $plugin:tt $id:tt $isolated:tt $done:tt $key:ident $($rest:tt)*) => {
+    (@munch $plugin:tt $id:tt $isolated:tt $text:tt $done:tt $key:ident $($rest:tt)*) => {
         ::core::compile_error!(::core::concat!(
             "a plugin's manifest has no key `", ::core::stringify!($key), "` of this form; the keys are id: \"..\" (first), ",
             "description: \"..\", tools: { \"name\": effect, .. }, permissions: { network: [\"..\"], .. }, ",

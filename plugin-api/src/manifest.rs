@@ -4,6 +4,10 @@
 //! [`plugin_manifest!`](crate::plugin_manifest) and from what cargo and the compiler know.
 
 /// What [`plugin_manifest!`](crate::plugin_manifest) writes down about a plugin type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no manifest",
+    label = "what this plugin says about itself is written with `plugin_manifest!({Self} {{ id: \"..\", .. }})`"
+)]
 pub trait PluginManifest {
     /// The id: names the plugin in configuration, logs and reports.
     const ID: &'static str;

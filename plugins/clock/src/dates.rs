@@ -7,8 +7,20 @@ use jiff::{Span, Timestamp, Unit, Zoned, civil, tz::TimeZone};
 pub(crate) fn zone(name: &str) -> Result<TimeZone, String> {
     let name = name.trim();
     TimeZone::get(name).map_err(|_| {
-        format!("there is no time zone {name:?}; use an IANA name such as Europe/Berlin, America/New_York or UTC")
+        let advice = "use an IANA name such as Europe/Berlin, America/New_York or UTC";
+        match zones_of_city(name).as_slice() {
+            [] => format!("there is no time zone {name:?}; {advice}"),
+            names => format!("there is no time zone {name:?}, perhaps {} is meant; {advice}", names.join(" or ")),
+        }
     })
+}
+
+/// Zones named after the city that was said: `berlin` and `Germany/Berlin` are about `Europe/Berlin`.
+fn zones_of_city(name: &str) -> Vec<String> {
+    let city = |name: &str| name.rsplit('/').next().unwrap_or_default().trim().replace(' ', "_").to_lowercase();
+    let wanted = city(name);
+    let known = jiff::tz::db().available().map(|name| name.to_string());
+    known.filter(|name| name.contains('/') && city(name) == wanted).take(3).collect()
 }
 
 /// A moment: `2026-11-23`, `2026-11-23T14:30`, or with an offset or zone. Without one it is local time in `zone`.
@@ -144,6 +156,8 @@ impl TypedTool for DateDifference {
 
     async fn call(&self, args: DateDifferenceArgs, _: CallContext) -> Result<Difference, ToolError> {
         let (from, to) = (moment(&args.from, &TimeZone::UTC)?, moment(&args.to, &TimeZone::UTC)?);
+        // Years and months are counted in one zone, that of the first moment.
+        let to = to.with_time_zone(from.time_zone().clone());
         let span = from.until((Unit::Year, &to))?;
         let seconds = to.timestamp().as_second() - from.timestamp().as_second();
         Ok(Difference { days: seconds / 86_400, text: format!("{span:#}"), seconds })

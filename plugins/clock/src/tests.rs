@@ -39,6 +39,8 @@ async fn dates_are_computed_as_people_do() {
     assert!(leap.contains("\"days\":29"), "{leap}");
     let back = text("date_difference", json!({"from": "2026-03-01", "to": "2026-02-01"})).await.unwrap();
     assert!(back.contains("\"days\":-28"), "{back}");
+    let zones = json!({"from": "2026-01-01T00:00[Asia/Tokyo]", "to": "2026-01-01T00:00Z"});
+    assert!(text("date_difference", zones).await.unwrap().contains("\"seconds\":32400"));
     let end = text("date_add", json!({"date": "2026-01-31", "months": 1})).await.unwrap();
     assert!(end.contains("2026-02-28") && end.contains("Saturday"), "{end}");
 }
@@ -47,6 +49,8 @@ async fn dates_are_computed_as_people_do() {
 async fn what_makes_no_sense_is_explained() {
     let error = text("current_time", json!({"zone": "Mars/Olympus"})).await.unwrap_err();
     assert!(error.contains("Mars/Olympus") && error.contains("Europe/Berlin"), "{error}");
+    let error = text("current_time", json!({"zone": "USA/New York"})).await.unwrap_err();
+    assert!(error.contains("perhaps America/New_York is meant"), "{error}");
     let error = text("date_add", json!({"date": "tomorrow"})).await.unwrap_err();
     assert!(error.contains("tomorrow") && error.contains("2026-11-23"), "{error}");
     assert!(text("date_add", json!({"date": "2026-01-01", "years": 30_000})).await.is_err());
