@@ -25,7 +25,7 @@ mod schema;
 mod source;
 mod toolset;
 
-pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ToolCallResult, ToolCaller};
+pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ProgressSink, ToolCallResult, ToolCaller, ToolProgress};
 pub(crate) use canonical::{CallDigest, canonical_json};
 pub(crate) use gate::{AskReason, needs_confirmation};
 #[cfg(test)]

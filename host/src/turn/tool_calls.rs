@@ -33,7 +33,7 @@ use crate::{
     },
     tools::{
         AskReason, CallOutcome, CallSetup, Form, Interactions, LoopGuard, LoopVerdict, Origin, PreparedCall,
-        ToolCallResult, ToolSet, needs_confirmation,
+        ProgressSink, ToolCallResult, ToolProgress, ToolSet, needs_confirmation,
     },
 };
 
@@ -224,7 +224,7 @@ impl<'a> ToolPhase<'a> {
     async fn wait_for<A>(&self, park: Park<A>, question_and_chunk: [Event; 2]) -> Result<ParkEnd<A>, TurnFailure> {
         self.turn.log.append_all(question_and_chunk);
         let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
-        let limits = confirmation::confirmation_limits(&self.runtime.config.limits, false);
+        let limits = confirmation::confirmation_limits(&self.runtime.config.limits, self.turn.dialect.resume);
         self.turn.unless_cancelled(park.wait(limits, attended)).await
     }
 
@@ -249,7 +249,7 @@ impl<'a> ToolPhase<'a> {
             session_id: Some(ids.session),
             turn_id: Some(ids.turn),
             cancel: self.turn.cancelled.clone(),
-            progress: None,
+            progress: self.progress_of(call),
         };
         let arguments = if self.runtime.hooks.is_empty() { Map::new() } else { prepared.arguments.clone() };
         let result = self.runtime.tools.caller.run(prepared, setup).await;
@@ -276,6 +276,18 @@ impl<'a> ToolPhase<'a> {
             self.turn.unless_cancelled(hook.after(seen, &result.text, result.is_error)).await?;
         }
         Ok(())
+    }
+
+    /// Shows how far the call is, when the session that started the turn wants to see it.
+    fn progress_of(&self, call: &ModelToolCall) -> Option<ProgressSink> {
+        self.turn.dialect.tool_progress.then(|| {
+            let (log, name, id) = (self.turn.log.clone(), call.name.clone(), call.id.clone());
+            let sink: ProgressSink = Arc::new(move |ToolProgress { fraction, message }| {
+                let chunk = StreamChunk::tool_progress(name.clone(), id.clone(), fraction, message);
+                log.append(Event::StreamChunk(chunk));
+            });
+            sink
+        })
     }
 
     /// Says that the tool is called.
