@@ -26,6 +26,7 @@ mod http;
 pub mod ids;
 pub mod knowledge;
 pub mod model;
+mod otp;
 mod outgoing;
 pub mod plugins;
 pub mod protocol;
@@ -36,11 +37,12 @@ pub mod storage;
 mod tools;
 mod turn;
 
-pub use config::{ServerConfig, StorageBackend};
+pub use config::{AgentConfig, ServerConfig, StorageBackend};
+pub use otp::{OtpChannel, OtpDelivery, OtpDeliveryError, OtpService};
 pub use server::AppState;
 pub use turn::{
-    HookedCall, KnowledgeChatRuntime, PromptComposer, PromptContext, PromptPart, PromptSection, Skill, SkillResolver,
-    ToolHook,
+    AgentConfigResolver, AgentQuery, AgentUnavailable, HookedCall, KnowledgeChatRuntime, PersonaOrigin, PromptComposer,
+    PromptContext, PromptPart, PromptSection, Skill, SkillResolver, ToolHook,
 };
 
 /// The local flavor: everything in memory, loopback only, in one process.

@@ -5,7 +5,9 @@ use std::fmt::Write;
 
 use jackfield_plugin_api::{Access, FileAttachment, ImageAttachment};
 
+use super::character::PersonaOrigin;
 use crate::{
+    config::AgentConfig,
     knowledge::{DEMO_PERSONA, Hit},
     model::{KNOWLEDGE_HEADING, ModelMessage},
 };
@@ -34,7 +36,7 @@ remains open.";
 /// The parts of the system prompt. What is blank is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sections<'a> {
-    /// Who the agent is, see [`persona`].
+    /// Who the agent is.
     pub(crate) persona: &'a str,
     /// How to open the conversation; only while it has no history.
     pub(crate) greeting: &'a str,
@@ -44,10 +46,9 @@ pub(crate) struct Sections<'a> {
     pub(crate) skill: Option<(&'a str, &'a str)>,
 }
 
-/// The persona in force: the configured one, else that of the demo while its knowledge is seeded, else the built-in one.
-pub(crate) fn persona(configured: Option<&str>, is_demo: bool) -> &str {
-    let built_in = if is_demo { DEMO_PERSONA } else { DEFAULT_PERSONA };
-    configured.filter(|persona| !persona.trim().is_empty()).unwrap_or(built_in)
+/// The persona that nobody chose: that of the demo while its knowledge is seeded, else the default.
+pub(crate) fn built_in_persona(is_demo: bool) -> &'static str {
+    if is_demo { DEMO_PERSONA } else { DEFAULT_PERSONA }
 }
 
 /// Which part of the system prompt a section is.
@@ -79,10 +80,14 @@ pub struct PromptSection {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PromptContext<'a> {
-    /// Whether the persona is the configured one, and not the built-in or the demo's.
-    pub persona_is_configured: bool,
+    /// Whose word the persona is.
+    pub persona_origin: PersonaOrigin,
+    /// The agent; the defaults for one that nobody described.
+    pub agent: &'a AgentConfig,
     /// What the requester may see.
     pub access: &'a Access,
+    /// Whether the visitor has shown, with a one-time code, that their contact is theirs.
+    pub session_is_verified: bool,
     /// The conversation.
     pub conversation_id: &'a str,
 }
@@ -91,12 +96,6 @@ pub struct PromptContext<'a> {
 pub trait PromptComposer: Send + Sync + 'static {
     /// Returns the sections in the order to use; blank ones are dropped. Must be quick: the turn waits.
     fn compose(&self, sections: Vec<PromptSection>, context: PromptContext<'_>) -> Vec<PromptSection>;
-}
-
-impl<'a> PromptContext<'a> {
-    pub(crate) fn new(persona_is_configured: bool, access: &'a Access, conversation_id: &'a str) -> Self {
-        Self { persona_is_configured, access, conversation_id }
-    }
 }
 
 /// The sections in their standard order, the contract of suggested replies last.
@@ -192,13 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_persona_wins_over_the_demo() {
-        assert_eq!(persona(Some("mine"), true), "mine");
-        assert_eq!(persona(Some(" "), true), DEMO_PERSONA);
-        assert_eq!(persona(None, true), DEMO_PERSONA);
-        assert_eq!(persona(None, false), DEFAULT_PERSONA);
-        for built_in in [DEMO_PERSONA, DEFAULT_PERSONA] {
-            assert!(built_in.contains("knowledge_search"));
+    fn a_built_in_persona_looks_things_up() {
+        for is_demo in [true, false] {
+            assert!(built_in_persona(is_demo).contains("knowledge_search"));
         }
     }
 

@@ -9,7 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::Instrument;
 
 use super::{
+    agents::{AgentUnavailable, Agents},
     attendance::Attendance,
+    character::Character,
     citations, history,
     hooks::ToolHook,
     prompt::{self, PromptComposer, PromptContext},
@@ -27,6 +29,7 @@ use crate::{
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
     model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
+    otp::OtpDesk,
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
@@ -67,6 +70,9 @@ pub(crate) enum TurnFailure {
     /// The conversation could not be read or written.
     #[error("the conversation could not be read or written")]
     Storage(#[from] StorageError),
+    /// The embedding program could not say what the agent is. Its reason is for the log.
+    #[error("the agent's configuration could not be read")]
+    Agent(#[source] AgentUnavailable),
 }
 
 /// What the record of a failed turn says in the history. The details go to the client and to the log.
@@ -84,6 +90,9 @@ pub struct KnowledgeChatRuntime {
     pub(crate) hooks: Vec<Arc<dyn ToolHook>>,
     pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) composer: Option<Arc<dyn PromptComposer>>,
+    pub(crate) agents: Agents,
+    /// `None` when nobody delivers codes.
+    pub(crate) otp: Option<OtpDesk>,
     pub(crate) attendance: Attendance,
 }
 
@@ -103,7 +112,12 @@ impl KnowledgeChatRuntime {
             match self.keeping_alive(turn, work).await {
                 Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
                 Ok(Err(TurnFailure::Cancelled)) => {}
-                Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
+                Ok(Err(failure)) => {
+                    if let TurnFailure::Agent(reason) = &failure {
+                        tracing::error!(%reason, "the embedding program could not say what the agent is");
+                    }
+                    self.fail(turn, &request, failure.to_string()).await;
+                }
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
             }
         }
@@ -115,26 +129,33 @@ impl KnowledgeChatRuntime {
     async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
-        let context = Arc::new(self.provider_context(turn, request));
+        let agent = turn.unless_cancelled(self.agents.of(&request.session)).await?.map_err(TurnFailure::Agent)?;
+        let character = Character::new(&agent, &self.config, request.model.as_deref());
+        let context = Arc::new(self.provider_context(turn, request, character));
         let cited = HitSink::default();
         let interactions =
             Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let allowed = interactions.with_answers(character.allowed_tools());
+        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, &allowed)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
-        let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &context);
+        let mut transcript = Transcript::new(self.opening(&context, request, character, history, &hits));
+        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &agent, &context);
 
-        for iteration in 1..=self.config.max_iterations {
-            let is_last = iteration == self.config.max_iterations || phase.is_stuck();
-            let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+        let max_iterations = character.max_iterations();
+        for iteration in 1..=max_iterations {
+            let is_last = iteration == max_iterations || phase.is_stuck();
+            let reply = self.ask(turn, request, character.model(), &transcript, &tools, is_last).await?;
             let calls = transcript.push_reply(reply);
             if calls.is_empty() || is_last {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
+        }
+        if let Some(tool) = phase.wants_verification() {
+            self.offer_verification(turn, tool).await?;
         }
         Ok(Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
@@ -189,7 +210,12 @@ impl KnowledgeChatRuntime {
         }
     }
 
-    fn provider_context(&self, turn: &RunningTurn, request: &TurnRequest) -> ToolProviderContext {
+    fn provider_context(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        character: Character<'_>,
+    ) -> ToolProviderContext {
         let requester = self.requester(request);
         let mut access = Access::default();
         access.user_id = requester.user_id;
@@ -202,8 +228,9 @@ impl KnowledgeChatRuntime {
         context.conversation_id = Some(turn.ids.conversation.to_string());
         context.session_id = Some(turn.ids.session.to_string());
         context.turn_id = Some(turn.ids.turn.to_string());
-        context.model = Some(self.model_id(request).to_owned());
+        context.model = Some(character.model().to_owned());
         context.user_message = request.text.clone();
+        context.tool_specific_config = character.agent.tool_config.clone();
         context.images = request.images.clone();
         context.files = request.files.clone();
         context.gateway_key = self.config.gateway_key.clone();
@@ -215,10 +242,12 @@ impl KnowledgeChatRuntime {
         &self,
         context: &ToolProviderContext,
         request: &TurnRequest,
+        character: Character<'_>,
         history: Vec<ModelMessage>,
         hits: &[Hit],
     ) -> Vec<ModelMessage> {
-        let mut messages = vec![ModelMessage::System(self.system_prompt(context, request))];
+        let prompt = self.system_prompt(context, request, character, !history.is_empty());
+        let mut messages = vec![ModelMessage::System(prompt)];
         messages.extend(prompt::knowledge(hits).map(ModelMessage::System));
         messages.extend(history);
         let image = |image: &ImageAttachment| ModelImage { url: image.url.clone(), detail: image.detail.clone() };
@@ -229,20 +258,12 @@ impl KnowledgeChatRuntime {
         messages
     }
 
-    fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
-        // The offline model answers whatever is asked for, and no message can switch to it.
-        if self.config.is_offline() {
-            &self.config.model
-        } else {
-            request.model.as_deref().unwrap_or(&self.config.model)
-        }
-    }
-
     /// One model call: streams its text to the client and returns the whole.
     async fn ask(
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
+        model_name: &str,
         transcript: &Transcript,
         tools: &ToolSet,
         is_last: bool,
@@ -254,7 +275,7 @@ impl KnowledgeChatRuntime {
             transcript.messages().to_vec()
         };
         let model_request = ModelRequest {
-            model: self.model_id(request).to_owned(),
+            model: model_name.to_owned(),
             messages,
             tools: tools.model_tools(),
             max_tokens: self.config.max_tokens,
@@ -287,15 +308,28 @@ impl KnowledgeChatRuntime {
         Ok(reply)
     }
 
-    fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
+    fn system_prompt(
+        &self,
+        context: &ToolProviderContext,
+        request: &TurnRequest,
+        character: Character<'_>,
+        has_history: bool,
+    ) -> String {
+        let (persona, persona_origin) = character.persona();
         let sections = prompt::sections(&prompt::Sections {
-            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            persona: &persona,
+            greeting: &character.greeting(has_history),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
         });
         let Some(composer) = &self.composer else { return prompt::system(&sections) };
-        let conversation = context.conversation_id.as_deref().unwrap_or_default();
-        let told = PromptContext::new(self.config.persona.is_some(), &context.access, conversation);
+        let told = PromptContext {
+            persona_origin,
+            agent: character.agent,
+            access: &context.access,
+            session_is_verified: request.session.is_verified(),
+            conversation_id: context.conversation_id.as_deref().unwrap_or_default(),
+        };
         prompt::system(&composer.compose(sections, told))
     }
 
