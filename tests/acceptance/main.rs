@@ -10,6 +10,7 @@ mod gateway_faults;
 mod limits;
 mod plugins;
 mod python_client;
+mod schemas;
 mod sessions;
 mod shutdown;
 mod turns;
