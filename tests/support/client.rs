@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{frames::check_frame_for, ordering::Ordering};
+use crate::{frames::check_frame_for, numbering::Numbering, ordering::Ordering};
 
 /// An agent id that every client can read back.
 pub const AGENT_ID: &str = "7d1c2a34-0000-4000-8000-000000000001";
@@ -28,6 +28,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct TestClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     ordering: Ordering,
+    numbering: Numbering,
     declared: Extensions,
     /// Frames that were read while waiting for another.
     put_aside: VecDeque<Value>,
@@ -130,6 +131,7 @@ impl TestClient {
         Self {
             socket,
             ordering: Ordering::default(),
+            numbering: Numbering::default(),
             declared: Extensions::default(),
             put_aside: VecDeque::new(),
             seen: Vec::new(),
@@ -154,6 +156,7 @@ impl TestClient {
     /// Sends a frame as it is.
     pub async fn send(&mut self, frame: Value) {
         self.ordering.sent(&frame);
+        self.numbering.sent(&frame);
         if frame["action"] == "create_conversation_session" {
             let declares = |flag: &str| frame["supports"].as_array().is_some_and(|flags| flags.contains(&json!(flag)));
             self.declared.resume |= declares("resume");
@@ -379,6 +382,10 @@ impl TestClient {
         let order = self.ordering.received(&frame);
         order.unwrap_or_else(|problem| {
             panic!("a frame is in the wrong place: {problem}\n{text}\nafter {}", self.history())
+        });
+        let number = self.numbering.received(&frame, self.declared.tool_progress);
+        number.unwrap_or_else(|problem| {
+            panic!("a frame has the wrong number: {problem}\n{text}\nafter {}", self.history())
         });
         self.seen.push(frame.clone());
         frame
