@@ -81,6 +81,8 @@ pub(crate) enum PluginsCommand {
     List(ListArgs),
     /// Show what one plugin file says about itself. Runs none of its code.
     Inspect(InspectArgs),
+    /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
+    New(NewArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -175,6 +177,20 @@ pub(crate) struct InspectArgs {
     /// The plugin's file.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    /// The folder to make; its last part names the plugin.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: PathBuf,
+    /// Where the crate jackfield-plugin-api comes from: a folder, or a version of the registry's. Without it: from this
+    /// program, which carries its sources.
+    #[arg(long, value_name = "PATH|VERSION")]
+    pub(crate) api: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -4,6 +4,7 @@
 mod args;
 mod chat;
 mod config;
+mod new;
 mod plugins;
 mod serve;
 mod terminal;
@@ -95,6 +96,7 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Chat(chat) => on_runtime(chat::chat(sources(&global)?, &chat, terminal)),
         Command::Plugins { command: PluginsCommand::List(list) } => plugins::list(sources(&global)?, &list, terminal),
         Command::Plugins { command: PluginsCommand::Inspect(inspect) } => plugins::inspect(&inspect, terminal),
+        Command::Plugins { command: PluginsCommand::New(args) } => new::new(&args, terminal),
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)
