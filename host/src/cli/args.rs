@@ -56,7 +56,9 @@ pub(crate) enum Command {
     Demo(SettingsArgs),
     /// Send one message, and print the answer while it is made.
     Chat(ChatArgs),
-    /// Look at plugins.
+    /// Work on a plugin: build it, load it, reload it at every change, and call its tools from the same terminal.
+    Dev(DevArgs),
+    /// Look at plugins, try them, and make one of your own.
     #[command(visible_alias = "plugin")]
     Plugins {
         #[command(subcommand)]
@@ -160,6 +162,21 @@ pub(crate) struct ChatArgs {
     /// A setting of the agent starts a server for this message alone.
     #[command(flatten)]
     pub(crate) agent: AgentArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The folder of the plugin's project.
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// The package of the plugin, where the folder holds several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) package: Option<String>,
+    /// Build with the release profile.
+    #[arg(long)]
+    pub(crate) release: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,10 +2,16 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs,
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::{Duration, Instant},
 };
+
+/// Longest wait for something that a started program says; builds are part of it, and the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A folder of one test; removed with its value. The binary keeps its state and looks for settings below it.
 pub(crate) struct Place(tempfile::TempDir);
@@ -22,6 +28,17 @@ impl Place {
     /// Runs `jackfield` with these words to its end.
     pub(crate) fn jackfield<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Ended {
         Ended::of(self.command(env!("CARGO_BIN_EXE_jackfield")).args(words))
+    }
+
+    /// Starts `jackfield` with these words; it is ended with its value.
+    pub(crate) fn start<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Started {
+        let mut command = self.command(env!("CARGO_BIN_EXE_jackfield"));
+        command
+            .args(words)
+            .env("CARGO_TARGET_DIR", target())
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO", env!("CARGO"));
+        Started::of(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
     }
 
     /// Runs cargo on a project below this place, with what was fetched for this repository and nothing else.
@@ -95,5 +112,67 @@ impl Ended {
     pub(crate) fn fails_with(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "{}\n{}", self.output, self.errors);
         self.errors
+    }
+}
+
+/// A program that runs.
+pub(crate) struct Started {
+    child: Child,
+    lines: Receiver<String>,
+    said: Vec<String>,
+}
+
+impl Started {
+    fn of(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        let streams: [Box<dyn io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for stream in streams {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    if sender.send(line).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { child, lines, said: Vec::new() }
+    }
+
+    /// Waits for a line, on either stream, that holds this text.
+    #[track_caller]
+    pub(crate) fn says(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("it did not say {text:?}: {:#?}", self.said),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended before it said {text:?}: {:#?}", self.said),
+            }
+        }
+    }
+
+    /// Asks it to end, as a service manager does, and expects a good end.
+    #[cfg(unix)]
+    pub(crate) fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{:#?}", self.said);
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -191,7 +191,7 @@ enum Ended {
 
 impl Trial<'_> {
     async fn run(&self) -> Vec<Finding> {
-        let smallest = fuzz::smallest(self.parameters);
+        let smallest = fuzz::smallest_arguments(self.parameters);
         let effect = match catch(|| self.tool.effect(&smallest)) {
             Ok(effect) => effect,
             Err(panic) => {
@@ -235,8 +235,11 @@ impl Trial<'_> {
         let began = Instant::now();
         let (mut tried, mut late, mut largest) = (0, 0, 0);
         for index in 0..self.kit.samples {
-            let arguments =
-                if index == 0 { fuzz::smallest(self.parameters) } else { fuzz::fitting(self.parameters, &mut dice) };
+            let arguments = if index == 0 {
+                fuzz::smallest_arguments(self.parameters)
+            } else {
+                fuzz::fitting(self.parameters, &mut dice)
+            };
             if !self.may_call(&arguments) {
                 continue;
             }

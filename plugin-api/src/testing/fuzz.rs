@@ -39,7 +39,7 @@ impl Dice {
 }
 
 /// The smallest arguments that fit the schema, as far as can be told; what cannot be made up is left out.
-pub(crate) fn smallest(schema: &Value) -> Value {
+pub fn smallest_arguments(schema: &Value) -> Value {
     Maker { root: schema, dice: None }.value(schema, 0).unwrap_or_else(|| json!({}))
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn fitting(schema: &Value, dice: &mut Dice) -> Value {
 
 /// Arguments with one thing wrong: a property missing, of another type, or unknown.
 pub(crate) fn spoilt(schema: &Value, dice: &mut Dice) -> Value {
-    let mut arguments = smallest(schema);
+    let mut arguments = smallest_arguments(schema);
     let Some(map) = arguments.as_object_mut() else { return Value::Null };
     let names: Vec<String> =
         schema["properties"].as_object().map(|map| map.keys().cloned().collect()).unwrap_or_default();
@@ -241,10 +241,10 @@ mod tests {
 
     #[test]
     fn the_smallest_has_what_is_required() {
-        assert_eq!(smallest(&schema()), json!({"name": "text", "count": 2, "unit": "C", "tags": ["text"]}));
-        assert_eq!(smallest(&json!({"type": "object"})), json!({}));
+        assert_eq!(smallest_arguments(&schema()), json!({"name": "text", "count": 2, "unit": "C", "tags": ["text"]}));
+        assert_eq!(smallest_arguments(&json!({"type": "object"})), json!({}));
         let patterned = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^x$"}}});
-        assert_eq!(smallest(&patterned), json!({}));
+        assert_eq!(smallest_arguments(&patterned), json!({}));
     }
 
     #[test]
@@ -264,16 +264,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spoilt_differs_from_the_smallest() {
+    fn what_is_spoilt_differs_from_the_smallest_arguments() {
         let (schema, mut dice) = (schema(), Dice::new(7));
         let kinds = (0..50).map(|_| spoilt(&schema, &mut dice));
-        assert!(kinds.filter(|arguments| *arguments != smallest(&schema)).count() > 20);
+        assert!(kinds.filter(|arguments| *arguments != smallest_arguments(&schema)).count() > 20);
     }
 
     #[test]
     fn an_endless_schema_ends() {
         let endless = json!({"type": "object", "properties": {"n": {"$ref": "#"}}, "required": ["n"]});
-        assert_eq!(smallest(&endless), json!({}));
+        assert_eq!(smallest_arguments(&endless), json!({}));
         fitting(&endless, &mut Dice::new(3));
     }
 }

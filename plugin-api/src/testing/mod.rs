@@ -36,7 +36,7 @@
 #[cfg(feature = "tokio")]
 mod conformance;
 mod finding;
-#[cfg(feature = "tokio")]
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the conformance kit, which needs tokio, rolls the dice"))]
 mod fuzz;
 mod lint;
 
@@ -58,6 +58,7 @@ use serde_json::Value;
 pub use self::conformance::{Conformance, assert_conformance};
 pub use self::{
     finding::{Finding, Severity},
+    fuzz::smallest_arguments,
     lint::{Provider, is_hidden_character, lint},
 };
 use crate::{
