@@ -509,9 +509,11 @@ mod tests {
     }
 
     async fn found(tool: Arc<dyn Tool>) -> Vec<Finding> {
-        let mut kit = Conformance::default();
-        kit.patience = Duration::from_millis(50);
-        kit.patience_per_tool = Duration::from_secs(1);
+        let kit = Conformance {
+            patience: Duration::from_millis(50),
+            patience_per_tool: Duration::from_secs(1),
+            ..Conformance::default()
+        };
         kit.check_tools(&TestHost::new(), &[tool], |_| {}).await
     }
 
