@@ -131,15 +131,23 @@ impl EventSender {
     pub(crate) fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
         let frame = frame.into();
         let bytes = frame.wire_len();
+        self.send_all([(frame, bytes)], with_seq)
+    }
+
+    /// As [`send`](Self::send), for several events, each with its [`EventFrame::wire_len`]: the writer wakes once for
+    /// all of them.
+    pub(crate) fn send_all(&self, frames: impl IntoIterator<Item = (Arc<EventFrame>, usize)>, with_seq: bool) -> bool {
         let mut state = self.shared.lock();
         if state.closed.is_some() {
             return false;
         }
-        if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
-            self.shared.close(state, CloseReason::SlowClient);
-            return false;
+        for (frame, bytes) in frames {
+            if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
+                self.shared.close(state, CloseReason::SlowClient);
+                return false;
+            }
         }
-        let is_waiting = std::mem::take(&mut state.is_receiver_waiting);
+        let is_waiting = !state.queue.is_empty() && std::mem::take(&mut state.is_receiver_waiting);
         drop(state);
         if is_waiting {
             self.shared.ready.notify_one();

@@ -45,8 +45,11 @@ pub(crate) struct TurnLog {
     state: Mutex<State>,
 }
 
+/// A frame with its [`wire_len`](EventFrame::wire_len), so that it is measured once.
+type SizedFrame = (Arc<EventFrame>, usize);
+
 struct State {
-    kept: VecDeque<Arc<EventFrame>>,
+    kept: VecDeque<SizedFrame>,
     kept_bytes: usize,
     last_seq: u64,
     subscribers: Vec<Subscriber>,
@@ -70,10 +73,9 @@ impl TurnLog {
     /// that is given [`between_events`](Self::between_events).
     pub(crate) fn append_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.lock();
-        for event in events {
-            if !state.closed {
-                state.append(self.frame(event), self.bytes_max);
-            }
+        if !state.closed {
+            let frames: Vec<EventFrame> = events.into_iter().map(|event| self.frame(event)).collect();
+            state.append(frames, self.bytes_max);
         }
     }
 
@@ -90,7 +92,9 @@ impl TurnLog {
     pub(crate) fn pass_on(&self, event: Event) {
         let state = self.lock();
         if !state.closed {
-            state.pass_on(&Arc::new(self.frame(event)));
+            let frame = Arc::new(self.frame(event));
+            let bytes = frame.wire_len();
+            state.pass_on(&[(frame, bytes)]);
         }
     }
 
@@ -110,7 +114,7 @@ impl TurnLog {
         }
         release();
         if let Some(event) = terminal {
-            state.append(self.frame(event), self.bytes_max);
+            state.append(vec![self.frame(event)], self.bytes_max);
         }
         state.closed = true;
         state.subscribers.clear();
@@ -126,22 +130,26 @@ impl TurnLog {
 }
 
 impl State {
-    fn append(&mut self, mut frame: EventFrame, bytes_max: usize) {
-        self.last_seq += 1;
-        frame.seq = Some(self.last_seq);
-        let frame = Arc::new(frame);
-        self.pass_on(&frame);
-        self.kept_bytes += frame.wire_len();
-        self.kept.push_back(frame);
+    fn append(&mut self, frames: Vec<EventFrame>, bytes_max: usize) {
+        let numbered = frames.into_iter().map(|mut frame| {
+            self.last_seq += 1;
+            frame.seq = Some(self.last_seq);
+            let bytes = frame.wire_len();
+            (Arc::new(frame), bytes)
+        });
+        let numbered: Vec<_> = numbered.collect();
+        self.pass_on(&numbered);
+        self.kept_bytes += numbered.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        self.kept.extend(numbered);
         while self.kept_bytes > bytes_max {
-            let Some(oldest) = self.kept.pop_front() else { break };
-            self.kept_bytes -= oldest.wire_len();
+            let Some((_, bytes)) = self.kept.pop_front() else { break };
+            self.kept_bytes -= bytes;
         }
     }
 
-    fn pass_on(&self, frame: &Arc<EventFrame>) {
+    fn pass_on(&self, frames: &[SizedFrame]) {
         for subscriber in &self.subscribers {
-            subscriber.sender.send(frame.clone(), subscriber.with_seq);
+            subscriber.sender.send_all(frames.iter().cloned(), subscriber.with_seq);
         }
     }
 }

@@ -19,6 +19,7 @@ mod hooks;
 mod log;
 mod park;
 mod prompt;
+mod reading;
 mod registry;
 mod reply;
 mod run;
