@@ -20,6 +20,7 @@ use crate::{
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
+    metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
@@ -93,6 +94,7 @@ pub struct AppState {
     composer: Option<Arc<dyn PromptComposer>>,
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp: Option<Arc<dyn OtpService>>,
+    metrics: Metrics,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -121,6 +123,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, &clock)?,
+        metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         clock,
         knowledge,
@@ -209,6 +212,7 @@ impl AppState {
             knowledge: self.knowledge,
             model: self.model,
             attendance: Default::default(),
+            metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
         Live::new(services, self.plugins, stop)

@@ -137,7 +137,7 @@ impl TurnLog {
     pub(crate) fn pass_on_by_itself(&self, event: Event) {
         let state = self.lock();
         if state.standing == Standing::Open {
-            state.pass_on(&Arc::new(EventFrame { request_id: None, ..self.frame(event) }));
+            state.pass_on(&[SizedFrame::from(EventFrame { request_id: None, ..self.frame(event) })]);
         }
     }
 
