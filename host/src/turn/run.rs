@@ -299,7 +299,9 @@ impl KnowledgeChatRuntime {
         let (outcome, spent) = match &reply {
             Ok(reply) => ("completed", reply.usage.into()),
             Err(TurnFailure::Model(error)) => (error.kind(), Spent::default()),
-            Err(_) => ("cancelled", Spent::default()),
+            Err(TurnFailure::Cancelled | TurnFailure::Storage(_) | TurnFailure::Agent(_)) => {
+                ("cancelled", Spent::default())
+            }
         };
         let provider = if self.config.is_offline() { "offline" } else { "gateway" };
         self.metrics.model_call(provider, model_name, outcome, spent);
