@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin;
 mod cancel;
 mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
 mod limits;
+mod openapi;
 mod plugins;
 mod python_client;
 mod sessions;

@@ -24,6 +24,7 @@ use crate::{
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
+    outgoing::Subscriptions,
     protocol::{Action, ActionError, ErrorCode, Event, EventFrame, Frame, ResponseData},
     storage::{SharedStorage, StorageError},
     turn::{KnowledgeChatRuntime, TurnRegistry},
@@ -37,12 +38,20 @@ pub(crate) struct Services {
     pub(crate) turns: TurnRegistry,
     /// Their tasks; closed when the server stops, so that no new one starts.
     pub(crate) turn_tasks: TaskTracker,
+    /// Who hears what is published.
+    pub(crate) subscriptions: Subscriptions,
     auth: Arc<dyn AuthVerifier>,
 }
 
 impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
-        Arc::new(Self { runtime, turns: TurnRegistry::default(), turn_tasks: TaskTracker::new(), auth })
+        Arc::new(Self {
+            runtime,
+            turns: TurnRegistry::default(),
+            turn_tasks: TaskTracker::new(),
+            subscriptions: Subscriptions::default(),
+            auth,
+        })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {

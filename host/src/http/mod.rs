@@ -1,10 +1,13 @@
 //! The HTTP surface: a few routes behind the Host and Origin guard. The WebSocket itself is in `socket`.
 
+mod admin;
 mod guard;
+mod openapi;
 
 use std::sync::Arc;
 
 use axum::{Router, middleware, routing::get};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use guard::BindRefusal;
 pub(crate) use guard::{GuardPolicy, GuardPolicyError, bind_allowed};
@@ -13,9 +16,23 @@ use crate::socket::{self, Live};
 
 /// All routes, behind the guard.
 pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
-    Router::new()
+    let described = OpenApiRouter::with_openapi(openapi::preamble(&live))
+        .routes(routes!(health))
+        .routes(routes!(openapi::describe))
+        .merge(admin::routes(&live, policy.listed_origins()));
+    let (router, description) = described.split_for_parts();
+    router
         .route("/ws", get(socket::upgrade))
-        .route("/health", get(|| async { "ok" }))
+        .layer(openapi::layer(&description))
         .layer(middleware::from_fn_with_state(Arc::new(policy), guard::guard))
         .with_state(live)
+}
+
+/// Whether the server answers.
+#[utoipa::path(
+    get, path = "/health", operation_id = "health", tag = "server", security(()),
+    responses((status = 200, content_type = "text/plain", body = String, description = "it does"))
+)]
+async fn health() -> &'static str {
+    "ok"
 }

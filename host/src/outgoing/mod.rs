@@ -11,6 +11,7 @@
 //! is closed and the turn goes on. What was sent before [`EventSender::close`] is still delivered.
 
 mod queue;
+mod subscriptions;
 
 use std::{
     fmt,
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 
 use queue::Queue;
 pub(crate) use queue::QueueLimits;
+pub(crate) use subscriptions::{Subscription, Subscriptions, Target};
 
 use crate::protocol::EventFrame;
 

@@ -1,4 +1,5 @@
-//! Every error code that can stand in an `error` frame, in one list. Clients branch on these and never on prose.
+//! Every error code that can stand in an `error` frame or in a refusal of the admin API, which has the same form, in one
+//! list. Clients branch on these and never on prose.
 
 use std::fmt;
 
@@ -6,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a frame was refused or a turn failed, as the client sees it.
+        /// Why something was refused or a turn failed, as the client sees it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -64,6 +65,18 @@ error_codes! {
     StorageError = "STORAGE_ERROR",
     /// The server failed; the same frame may be sent again.
     InternalError = "INTERNAL_ERROR",
+    /// Admin API: no token came with the request.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// Admin API: the token is wrong, expired or not for this server.
+    InvalidToken = "INVALID_TOKEN",
+    /// Admin API: the token carries no role that this server knows.
+    MissingRole = "MISSING_ROLE",
+    /// Admin API: the caller may not do this.
+    Forbidden = "FORBIDDEN",
+    /// Admin API: tokens cannot be checked.
+    AuthMisconfigured = "AUTH_MISCONFIGURED",
+    /// Admin API: there is no such thing, or not for this caller; which of the two is not said.
+    NotFound = "NOT_FOUND",
 }
 
 impl fmt::Display for ErrorCode {

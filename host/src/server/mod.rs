@@ -6,7 +6,7 @@ mod shutdown;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::ListenerExt};
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::{
     knowledge::{KnowledgeBase, demo_documents},
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
+    run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
@@ -87,6 +88,7 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    admin_token: GatewayKey,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -116,6 +118,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, &clock)?,
         config: Arc::new(config),
+        admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
         plugins,
@@ -187,7 +190,7 @@ impl AppState {
             attendance: Default::default(),
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, stop)
+        Live::new(services, self.plugins, self.admin_token, stop)
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub use hooks::{HookedCall, ToolHook};
 pub(crate) use log::Subscriber;
 pub(crate) use park::{ParkKind, Verdict};
+pub(crate) use prompt::base_persona;
 pub use prompt::{PromptComposer, PromptContext, PromptPart, PromptSection};
 pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
 pub use run::KnowledgeChatRuntime;
