@@ -6,6 +6,7 @@ pub mod frames;
 pub mod http;
 pub mod model;
 pub mod needs;
+pub mod numbering;
 pub mod ordering;
 pub mod plugins;
 pub mod server;

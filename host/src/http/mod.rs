@@ -6,18 +6,22 @@ mod openapi;
 
 use std::sync::Arc;
 
-use axum::{Router, middleware, routing::get};
+use axum::{Json, Router, middleware, routing::get};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use guard::BindRefusal;
 pub(crate) use guard::{GuardPolicy, GuardPolicyError, bind_allowed};
 
-use crate::socket::{self, Live};
+use crate::{
+    protocol::capabilities::Capabilities,
+    socket::{self, Live},
+};
 
 /// All routes, behind the guard.
 pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
     let described = OpenApiRouter::with_openapi(openapi::preamble(&live))
         .routes(routes!(health))
+        .routes(routes!(capabilities))
         .routes(routes!(openapi::describe))
         .merge(admin::routes(&live, policy.listed_origins()));
     let (router, description) = described.split_for_parts();
@@ -35,4 +39,13 @@ pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
 )]
 async fn health() -> &'static str {
     "ok"
+}
+
+/// What this server can do beyond the protocol that every client knows.
+#[utoipa::path(
+    get, path = "/capabilities", operation_id = "capabilities", tag = "server", security(()),
+    responses((status = 200, body = Capabilities, description = "its capabilities"))
+)]
+async fn capabilities() -> Json<Capabilities> {
+    Json(Capabilities::of_this_server())
 }

@@ -14,8 +14,10 @@
 mod attendance;
 mod citations;
 mod confirmation;
+mod ended;
 mod history;
 mod hooks;
+mod kept;
 mod log;
 mod park;
 mod prompt;
@@ -29,11 +31,11 @@ mod turn_tools;
 
 pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub use hooks::{HookedCall, ToolHook};
-pub(crate) use log::Subscriber;
+pub(crate) use log::{Dialect, Standing, Subscriber};
 pub(crate) use park::{ParkKind, Verdict};
 pub(crate) use prompt::base_persona;
 pub use prompt::{PromptComposer, PromptContext, PromptPart, PromptSection};
-pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
+pub(crate) use registry::{Busy, FoundTurn, RunningTurn, TurnIds, TurnRegistry};
 pub use run::KnowledgeChatRuntime;
 pub(crate) use run::TurnRequest;
 pub(crate) use skills::SkillFolders;
