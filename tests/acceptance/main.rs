@@ -8,6 +8,7 @@ mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
+mod interactions;
 mod limits;
 mod openapi;
 mod plugins;

@@ -242,6 +242,15 @@ impl TestClient {
         .await;
     }
 
+    /// Answers a form under the turn's id, with these fields in the frame; the reply comes among the turn's frames.
+    pub async fn submit(&mut self, session: &TestSession, request_id: &str, fields: Value) {
+        let mut frame = json!({"action": "submit_interaction", "requestId": request_id, "sessionId": session.id});
+        for (key, value) in fields.as_object().expect("the fields are an object") {
+            frame[key] = value.clone();
+        }
+        self.send(frame).await;
+    }
+
     /// Stops the turn that this connection runs.
     pub async fn cancel(&mut self) {
         self.send(json!({"action": "cancel"})).await;
