@@ -109,7 +109,7 @@ async fn me_is_the_principal_and_a_lower_case_bearer_will_do() {
     let expected = json!({
         "userId": "ann", "orgId": "acme", "role": "curator", "email": "ann@acme.example", "groups": ["staff"]
     });
-    assert_eq!(answer.json(200), expected);
+    assert_eq!(answer.json_of(200), expected);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     server.shutdown().await;
@@ -119,15 +119,15 @@ async fn me_is_the_principal_and_a_lower_case_bearer_will_do() {
 async fn where_nobody_checks_tokens_none_is_needed_and_all_share_one_organisation() {
     let server = TestServer::with_model(script().says("Hello.")).await;
     let anonymous = Http::to(server.addr());
-    let me = anonymous.get("/admin/me").await.json(200);
+    let me = anonymous.get("/admin/me").await.json_of(200);
     assert_eq!(me, json!({"userId": "dev-admin", "orgId": "reference-org", "role": "admin"}));
-    assert_eq!(http(&server, "whatever").get("/admin/me").await.json(200), me);
+    assert_eq!(http(&server, "whatever").get("/admin/me").await.json_of(200), me);
 
     // An anonymous chat is found by the admin, and reachable for a connection that does send a token.
     let mut visitor = server.connect().await;
     let session = visitor.create_session().await;
     visitor.turn(&session, "hi").await;
-    let listed = anonymous.get("/admin/conversations").await.json(200);
+    let listed = anonymous.get("/admin/conversations").await.json_of(200);
     assert_eq!(listed["conversations"][0]["id"], session.conversation_id.as_str());
     let mut with_token = client(&server, "whatever").await;
     let reply = with_token.request(json!({"action": "get_session", "sessionId": session.id})).await;
@@ -144,15 +144,15 @@ async fn what_is_open_needs_no_token() {
             "model_tier": "small", "use_cases": ["titles"]}),
     )]);
     let open = Http::to(server.addr());
-    assert_eq!(open.get("/admin/health").await.json(200), json!({"status": "ok"}));
+    assert_eq!(open.get("/admin/health").await.json_of(200), json!({"status": "ok"}));
     let expected = json!({"small": {"inputCostPerToken": 1e-6, "outputCostPerToken": 2e-6, "tier": "small",
         "useCases": ["titles"], "maxOutputTokens": 4096}});
-    assert_eq!(open.get("/admin/model-costs").await.json(200), expected);
-    assert_eq!(open.get("/openapi.json").await.json(200)["info"]["title"], "Jackfield");
+    assert_eq!(open.get("/admin/model-costs").await.json_of(200), expected);
+    assert_eq!(open.get("/openapi.json").await.json_of(200)["info"]["title"], "Jackfield");
     server.shutdown().await;
 
     let keyless = TestServer::without_key().await;
-    assert_eq!(Http::to(keyless.addr()).get("/admin/model-costs").await.json(200), json!({}));
+    assert_eq!(Http::to(keyless.addr()).get("/admin/model-costs").await.json_of(200), json!({}));
     keyless.shutdown().await;
 }
 
@@ -186,7 +186,7 @@ async fn whatever_is_wrong_with_a_request_has_the_one_form() {
     }
     let answer = http.request("DELETE", "/admin/settings", None).await;
     answer.refusal(405, "UNSUPPORTED_ACTION");
-    assert_eq!(answer.header("allow"), Some("GET,HEAD,PUT"));
+    assert_eq!(answer.header("allow"), Some("get,head,put"));
     server.shutdown().await;
 }
 
@@ -202,7 +202,7 @@ async fn conversations_are_paged_and_scoped() {
         ids.push(session.conversation_id);
     }
     let listed = async |token: &str, query: &str| {
-        let page = http(&server, token).get(&format!("/admin/conversations{query}")).await.json(200);
+        let page = http(&server, token).get(&format!("/admin/conversations{query}")).await.json_of(200);
         let row = |row: &Value| {
             assert_eq!(row["platform"], "web");
             assert!(row["name"].is_string() && row["createdAt"].is_string() && row["updatedAt"].is_string(), "{row}");
@@ -225,7 +225,7 @@ async fn conversations_are_paged_and_scoped() {
     let path = |id: &str| format!("/admin/conversations/{id}/messages");
     http(&server, "admin cleo@acme").get(&path(&eve)).await.refusal(404, "NOT_FOUND");
     http(&server, "basic bob@acme").get(&path(&ann_1)).await.refusal(403, "FORBIDDEN");
-    let read = http(&server, "basic ann@acme").get(&path(&ann_1)).await.json(200);
+    let read = http(&server, "basic ann@acme").get(&path(&ann_1)).await.json_of(200);
     assert_eq!((&read["conversationId"], &read["nextCursor"]), (&json!(ann_1), &Value::Null));
     let [question, reply] = &read["messages"].as_array().unwrap()[..] else { panic!("{read}") };
     assert_eq!((question["direction"].as_str(), reply["direction"].as_str()), (Some("inbound"), Some("outbound")));
@@ -236,16 +236,16 @@ async fn conversations_are_paged_and_scoped() {
 
     // Page by page the same messages, each once.
     let curator = http(&server, "curator cleo@acme");
-    let first = curator.get(&format!("{}?limit=1", path(&ann_1))).await.json(200);
+    let first = curator.get(&format!("{}?limit=1", path(&ann_1))).await.json_of(200);
     assert_eq!(first["messages"], json!([question]));
     let cursor = first["nextCursor"].as_str().unwrap();
-    let second = curator.get(&format!("{}?limit=1&cursor={cursor}", path(&ann_1))).await.json(200);
+    let second = curator.get(&format!("{}?limit=1&cursor={cursor}", path(&ann_1))).await.json_of(200);
     assert_eq!((&second["messages"], &second["nextCursor"]), (&json!([reply]), &Value::Null));
     curator.get(&format!("{}?cursor=nonsense", path(&ann_1))).await.refusal(400, "VALIDATION_ERROR");
     curator.get(&format!("{}?cursor={ann_1}", path(&bob))).await.refusal(400, "VALIDATION_ERROR");
 
     // The record of a failed turn is marked as one.
-    let failed = http(&server, "admin cleo@other").get(&path(&eve)).await.json(200);
+    let failed = http(&server, "admin cleo@other").get(&path(&eve)).await.json_of(200);
     assert_eq!(failed["messages"][1]["metadataJson"]["turnError"]["code"], "AGENT_ERROR", "{failed}");
     server.shutdown().await;
 }
@@ -255,7 +255,7 @@ async fn settings_hold_from_the_next_turn_on_and_only_for_their_organisation() {
     let replies = script().says("a").says("b").says("c").says("d").says("e");
     let server = with_names(replies).await;
     let admin = http(&server, "admin ann@acme");
-    let before = admin.get("/admin/settings").await.json(200)["settings"].clone();
+    let before = admin.get("/admin/settings").await.json_of(200)["settings"].clone();
     assert_eq!((&before["orgId"], &before["model"], &before["persona"]), (&json!("acme"), &Value::Null, &Value::Null));
     assert_eq!((&before["defaultTools"], &before["updatedAt"]), (&json!([]), &Value::Null));
     let built_in = before["systemPrompt"].as_str().unwrap().to_owned();
@@ -266,9 +266,9 @@ async fn settings_hold_from_the_next_turn_on_and_only_for_their_organisation() {
     chat.turn(&session, "one").await;
     let changed = json!({"model": "tiny", "systemPrompt": "Answer in rhymes.", "persona": "You are a bard.",
         "defaultTools": ["works", "knowledge_search"]});
-    let stored = admin.put("/admin/settings", changed.clone()).await.json(200)["settings"].clone();
+    let stored = admin.put("/admin/settings", changed.clone()).await.json_of(200)["settings"].clone();
     assert!(stored["updatedAt"].is_string(), "{stored}");
-    assert_eq!(admin.get("/admin/settings").await.json(200)["settings"], stored);
+    assert_eq!(admin.get("/admin/settings").await.json_of(200)["settings"], stored);
     chat.turn(&session, "two").await;
     let id = chat.send_message_with(&session, "three", json!({"model": "named"})).await;
     chat.turn_to_end(&id).await;
@@ -277,7 +277,7 @@ async fn settings_hold_from_the_next_turn_on_and_only_for_their_organisation() {
     other.turn(&other_session, "hi").await;
     // What a console has read and writes back changes nothing.
     let back = json!({"systemPrompt": built_in, "persona": null, "model": " ", "defaultTools": []});
-    admin.put("/admin/settings", back).await.json(200);
+    admin.put("/admin/settings", back).await.json_of(200);
     chat.turn(&session, "four").await;
 
     let requests = server.model().requests();
@@ -318,7 +318,7 @@ async fn what_is_published_reaches_whom_it_is_for_as_it_was_given() {
     let event = "{ \"type\":\"pong\", \"data\":{\"timestamp\":7},\n \"timestamp\":7 }";
     let publish = async |kind: &str, id: &str| {
         let body = format!("{{\"target\":{{\"type\":\"{kind}\",\"id\":\"{id}\"}},\"event\":{event}}}");
-        admin.request("POST", "/admin/publish", Some(&body)).await.json(200)["delivered"].as_u64().unwrap()
+        admin.request("POST", "/admin/publish", Some(&body)).await.json_of(200)["delivered"].as_u64().unwrap()
     };
     for (kind, id, hears) in [
         ("session", session.id.as_str(), "ann"),
@@ -373,7 +373,7 @@ async fn only_listed_pages_may_read_the_answers() {
     assert_eq!(preflight.status, 200, "{preflight:?}");
     assert_eq!(preflight.header("access-control-allow-origin"), Some("http://localhost:5173"));
     let methods = preflight.header("access-control-allow-methods").unwrap();
-    assert!(["GET", "POST", "PUT", "DELETE"].iter().all(|method| methods.contains(method)), "{methods}");
+    assert!(["get", "post", "put", "delete"].iter().all(|method| methods.contains(method)), "{methods}");
     let headers = preflight.header("access-control-allow-headers").unwrap();
     assert!(headers.contains("authorization") && headers.contains("content-type"), "{headers}");
     // A refusal can be read, too.
@@ -395,7 +395,7 @@ async fn the_token_of_the_run_file_is_an_admin_whoever_else_checks_tokens() {
     let addr = server.addr();
     let handle = server.into_handle();
     let token = handle.run_file().admin_token.reveal().to_owned();
-    let me = Http::to(addr).token(&token).get("/admin/me").await.json(200);
+    let me = Http::to(addr).token(&token).get("/admin/me").await.json_of(200);
     assert_eq!(me, json!({"userId": "operator", "orgId": "reference-org", "role": "admin"}));
     assert!(!format!("{handle:?}").contains(&token));
     // It opens the admin API and nothing else.
@@ -413,7 +413,7 @@ async fn an_answer_of_the_admin_api_does_not_wait_for_a_turn() {
     let id = chat.send_message(&session, "hi").await;
     chat.skip_to(&id, "stream_token").await;
     let path = format!("/admin/conversations/{}/messages", session.conversation_id);
-    let read = http(&server, "curator cleo@acme").get(&path).await.json(200);
+    let read = http(&server, "curator cleo@acme").get(&path).await.json_of(200);
     assert_eq!(read["messages"].as_array().unwrap().len(), 1);
     chat.cancel().await;
     chat.skip_to(&id, "cancelled").await;

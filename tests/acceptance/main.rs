@@ -15,6 +15,7 @@ mod plugins;
 mod progress;
 mod python_client;
 mod resume;
+mod schemas;
 mod sessions;
 mod shutdown;
 mod turns;

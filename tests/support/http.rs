@@ -1,7 +1,7 @@
-//! Plain HTTP requests over a socket of their own, with nothing of ours in between, and answers that are checked: a
+//! Plain HTTP requests, as a program makes them: one connection each, nothing of ours in between. Answers are checked: a
 //! refusal of the admin API has the strict form of the protocol's `error` object.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use tokio::{
@@ -19,13 +19,13 @@ pub struct Http {
     headers: Vec<(String, String)>,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// Header names in lower case.
-    pub headers: BTreeMap<String, String>,
+    /// The headers, in lower case, as they were sent.
+    pub head: String,
     /// The body.
     pub body: String,
 }
@@ -94,42 +94,41 @@ impl Http {
             stream.write_all(text.as_bytes()).await.expect("the server takes the request");
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).await.expect("the server answers");
-            answer
+            String::from_utf8(answer).expect("the answer is text")
         };
-        let answer = timeout(PATIENCE, exchange).await.expect("the server answers in time");
-        Answer::read(&String::from_utf8(answer).expect("the answer is text"))
+        Answer::read(&timeout(PATIENCE, exchange).await.expect("the server answers in time"))
     }
 }
 
 impl Answer {
     fn read(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
-        let header = |line: &str| {
-            let (name, value) = line.split_once(':').expect("a header has a name");
-            (name.to_ascii_lowercase(), value.trim().to_owned())
-        };
-        let headers: BTreeMap<String, String> = lines.map(header).collect();
-        assert_ne!(headers.get("transfer-encoding").map(String::as_str), Some("chunked"), "not read by this client");
-        Self { status: status.expect("an answer has a status"), headers, body: body.to_owned() }
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("an answer has a status");
+        let answer = Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() };
+        assert_ne!(answer.header("transfer-encoding"), Some("chunked"), "not read by this client");
+        answer
     }
 
-    /// A header of the answer.
+    /// The value of a header, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(String::as_str)
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
     /// The body, which has to be JSON under this status.
-    pub fn json(&self, status: u16) -> Value {
+    pub fn json_of(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+        self.json()
     }
 
     /// Checks that this is a refusal of the admin API, in its strict form, and gives its sentence.
     pub fn refusal(&self, status: u16, code: &str) -> String {
-        let body = self.json(status);
+        let body = self.json_of(status);
         assert_eq!((body["type"].as_str(), body["error"]["code"].as_str()), (Some("error"), Some(code)), "{body}");
         assert_eq!(body["error"], body["data"]["error"], "{body}");
         assert!(body.get("requestId").is_none(), "{body}");
@@ -141,4 +140,15 @@ impl Answer {
         check_frame(&frame).unwrap_or_else(|wrong| panic!("{wrong}: {body}"));
         body["error"]["message"].as_str().expect("the form was checked").to_owned()
     }
+}
+
+/// Asks for a path.
+pub async fn get(addr: SocketAddr, path: &str) -> Answer {
+    request(addr, "GET", path, &[("host", "localhost")], "").await
+}
+
+/// Any request, with exactly these headers beside length and `connection`.
+pub async fn request(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let with = |http: Http, (name, value): &(&str, &str)| http.header(name, value);
+    headers.iter().fold(Http::to(addr), with).request(method, path, Some(body)).await
 }

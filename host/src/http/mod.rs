@@ -3,6 +3,7 @@
 mod admin;
 mod guard;
 mod openapi;
+mod schema;
 
 use std::sync::Arc;
 
@@ -23,10 +24,13 @@ pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
         .routes(routes!(health))
         .routes(routes!(capabilities))
         .routes(routes!(openapi::describe))
+        .routes(routes!(schema::index))
+        .routes(routes!(schema::document))
         .merge(admin::routes(&live, policy.listed_origins()));
     let (router, description) = described.split_for_parts();
     router
         .route("/ws", get(socket::upgrade))
+        .route("/schema", get(schema::index))
         .layer(openapi::layer(&description))
         .layer(middleware::from_fn_with_state(Arc::new(policy), guard::guard))
         .with_state(live)

@@ -1,8 +1,9 @@
 //! Every error code that can stand in an `error` frame or in a refusal of the admin API, which has the same form, in one
 //! list. Clients branch on these and never on prose.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 macro_rules! error_codes {
@@ -79,9 +80,29 @@ error_codes! {
     NotFound = "NOT_FOUND",
 }
 
+impl ErrorCode {
+    /// Whether only refusals of the admin API have it, and no frame.
+    pub fn is_admin_only(self) -> bool {
+        use ErrorCode::*;
+        matches!(self, Unauthenticated | InvalidToken | MissingRole | Forbidden | AuthMisconfigured | NotFound)
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+impl JsonSchema for ErrorCode {
+    fn schema_name() -> Cow<'static, str> {
+        "ErrorCode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let of_frames = Self::ALL.iter().filter(|code| !code.is_admin_only());
+        let codes: Vec<&str> = of_frames.map(|code| code.as_str()).collect();
+        json_schema!({"type": "string", "enum": codes})
     }
 }
 
