@@ -112,7 +112,7 @@ impl From<StartError> for Failure {
 }
 
 /// Without a run file the server still serves; only `chat` has to be told its address.
-fn write_run_file(sources: &Sources, run_file: &RunFile) -> Option<RunFileGuard> {
+pub(super) fn write_run_file(sources: &Sources, run_file: &RunFile) -> Option<RunFileGuard> {
     let folder = state_folder(&sources.env)?;
     match run_file.clone().write(&folder) {
         Ok(guard) => Some(guard),

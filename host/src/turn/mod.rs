@@ -22,6 +22,7 @@ mod kept;
 mod log;
 mod park;
 mod prompt;
+mod reading;
 mod registry;
 mod reply;
 mod run;
