@@ -11,6 +11,7 @@ mod gateway_faults;
 mod interactions;
 mod limits;
 mod openapi;
+mod operating;
 mod plugins;
 mod progress;
 mod python_client;

@@ -2,8 +2,10 @@
 
 mod admin;
 mod guard;
+mod metrics;
 mod openapi;
 mod schema;
+mod standing;
 
 use std::sync::Arc;
 
@@ -22,6 +24,9 @@ use crate::{
 pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
     let described = OpenApiRouter::with_openapi(openapi::preamble(&live))
         .routes(routes!(health))
+        .routes(routes!(standing::ready))
+        .routes(routes!(standing::version))
+        .routes(routes!(metrics::scrape))
         .routes(routes!(capabilities))
         .routes(routes!(openapi::describe))
         .routes(routes!(schema::index))
@@ -30,6 +35,7 @@ pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
     let (router, description) = described.split_for_parts();
     router
         .route("/ws", get(socket::upgrade))
+        .route("/healthz", get(health))
         .route("/schema", get(schema::index))
         .layer(openapi::layer(&description))
         .layer(middleware::from_fn_with_state(Arc::new(policy), guard::guard))

@@ -20,6 +20,7 @@ use crate::{
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
+    metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
@@ -89,6 +90,7 @@ pub struct AppState {
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
     admin_token: GatewayKey,
+    metrics: Metrics,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -117,6 +119,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, &clock)?,
+        metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         admin_token: RunFile::fresh_token(&*clock),
         clock,
@@ -188,6 +191,7 @@ impl AppState {
             knowledge: self.knowledge,
             model: self.model,
             attendance: Default::default(),
+            metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
         Live::new(services, self.plugins, self.admin_token, stop)

@@ -6,7 +6,7 @@ use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, plugins::Plugins};
+use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
 
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
     pub(crate) sockets: TaskTracker,
+    /// What waits for them.
+    pub(crate) queues: OpenQueues,
     /// One permit per connection that may be open.
     pub(crate) connection_slots: Arc<Semaphore>,
 }
@@ -32,6 +34,14 @@ impl Live {
         stop: CancellationToken,
     ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
-        Arc::new(Self { services, plugins, admin_token, stop, sockets: TaskTracker::new(), connection_slots })
+        Arc::new(Self {
+            services,
+            plugins,
+            admin_token,
+            stop,
+            sockets: TaskTracker::new(),
+            queues: OpenQueues::default(),
+            connection_slots,
+        })
     }
 }
