@@ -9,7 +9,7 @@ use std::{
 use crate::{
     clock::SharedClock,
     config::{Limits, PluginsConfig},
-    plugins::{PluginEntry, PluginReport, PluginState, Plugins},
+    plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins},
 };
 
 /// A plugin that is active, and the folder it was loaded from.
@@ -58,7 +58,7 @@ impl Folder {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(folder)?;
         let made = Self(folder.to_owned());
-        let copy = folder.join(format!("plugin.{}", std::env::consts::DLL_EXTENSION));
+        let copy = folder.join(format!("plugin.{}", OWN_SUFFIX));
         fs::copy(file, &copy)?;
         // The copy is ours, whoever may write to the original.
         #[cfg(unix)]
