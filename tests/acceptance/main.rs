@@ -9,6 +9,7 @@ mod embedding;
 mod gateway_faults;
 mod interactions;
 mod limits;
+mod operating;
 mod plugins;
 mod progress;
 mod python_client;

@@ -27,6 +27,7 @@ mod registry;
 mod reply;
 mod run;
 mod skills;
+mod stopwatch;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
