@@ -37,6 +37,7 @@ mod socket;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod workbench;
 
 pub use config::{AgentConfig, ServerConfig, StorageBackend};
 pub use otp::{OtpChannel, OtpDelivery, OtpDeliveryError, OtpService};

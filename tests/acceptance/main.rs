@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin;
 mod agents;
 mod cancel;
 mod confirmation;
@@ -11,6 +12,7 @@ mod gateway_faults;
 mod interactions;
 mod limits;
 mod one_time_codes;
+mod openapi;
 mod operating;
 mod plugins;
 mod progress;

@@ -6,7 +6,7 @@ mod shutdown;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::ListenerExt};
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
+    run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{
@@ -94,6 +95,7 @@ pub struct AppState {
     composer: Option<Arc<dyn PromptComposer>>,
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp: Option<Arc<dyn OtpService>>,
+    admin_token: GatewayKey,
     metrics: Metrics,
 }
 
@@ -125,6 +127,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         model: model_client(&config, &clock)?,
         metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
+        admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
         plugins,
@@ -215,7 +218,7 @@ impl AppState {
             metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, stop)
+        Live::new(services, self.plugins, self.admin_token, stop)
     }
 }
 

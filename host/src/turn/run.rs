@@ -33,8 +33,8 @@ use crate::{
     otp::OtpDesk,
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
-        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark, USER_NAME,
+        ConversationPin, Direction, Message, MessagesBefore, OrgSettings, ParticipantKind, ParticipantRef, Session,
+        SharedStorage, StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
     tools::{HitSink, Interactions, ToolSet},
 };
@@ -57,6 +57,8 @@ pub(crate) struct TurnRequest {
     pub(crate) stream: bool,
     /// The verified caller.
     pub(crate) principal: Option<Principal>,
+    /// What the session's organisation has set.
+    pub(crate) org_settings: Option<Arc<OrgSettings>>,
 }
 
 /// Why a turn ended without a reply.
@@ -157,7 +159,12 @@ impl KnowledgeChatRuntime {
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
         let agent = turn.unless_cancelled(self.agents.of(&request.session)).await?.map_err(TurnFailure::Agent)?;
-        let character = Character::new(&agent, &self.config, request.model.as_deref());
+        let character = Character {
+            agent: &agent,
+            org: request.org_settings.as_deref(),
+            config: &self.config,
+            named_model: request.model.as_deref(),
+        };
         let context = Arc::new(self.provider_context(turn, request, character));
         let cited = HitSink::default();
         let interactions =
