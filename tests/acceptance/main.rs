@@ -2,17 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod attachments;
 mod cancel;
 mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
+mod late_storage;
 mod limits;
 mod plugins;
 mod progress;
 mod python_client;
 mod resume;
+mod scoping;
 mod sessions;
 mod shutdown;
+mod titles;
 mod turns;
 mod who_may_connect;

@@ -5,6 +5,7 @@ mod cancel;
 mod confirm_tool;
 mod connection;
 mod create_session;
+mod drafts;
 mod get_session;
 mod list_conversations;
 mod list_messages;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use connection::Connection;
+use drafts::{Draft, Drafts};
 
 use crate::{
     auth::AuthVerifier,
@@ -38,13 +40,16 @@ pub(crate) struct Services {
     pub(crate) turns: TurnRegistry,
     /// Their tasks; closed when the server stops, so that no new one starts.
     pub(crate) turn_tasks: TaskTracker,
+    /// Creates that nobody has used yet.
+    pub(crate) drafts: Drafts,
     auth: Arc<dyn AuthVerifier>,
 }
 
 impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
-        let turns = TurnRegistry::new(&runtime.config.limits);
-        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), auth })
+        let limits = &runtime.config.limits;
+        let (turns, drafts) = (TurnRegistry::new(limits), Drafts::new(limits.unused_sessions));
+        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), drafts, auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -66,6 +71,11 @@ impl Services {
     /// The organisation that the caller acts for.
     pub(crate) fn org_of(&self, connection: &Connection) -> String {
         connection.caller.org_id(&self.config().org_id).to_owned()
+    }
+
+    /// Stores a create that is used now.
+    async fn write(&self, draft: &Draft) -> Result<(), StorageError> {
+        self.drafts.write(draft, &**self.storage(), self.clock().now()).await
     }
 
     /// An event with the current time.

@@ -11,6 +11,7 @@
 //! A turn belongs to its conversation: it writes to a log of its own, and connections subscribe. It never sees a
 //! socket.
 
+mod aside;
 mod attendance;
 mod citations;
 mod confirmation;
@@ -20,11 +21,13 @@ mod hooks;
 mod kept;
 mod log;
 mod park;
+mod preamble;
 mod prompt;
 mod registry;
 mod reply;
 mod run;
 mod skills;
+mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
