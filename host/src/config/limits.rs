@@ -74,6 +74,8 @@ pub struct Limits {
     /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
     /// Default 30 s.
     pub model_pool_idle: Duration,
+    /// Connections to the gateway that wait for the next model call; further ones are closed after use. Default 256.
+    pub model_pool_connections: usize,
     /// Asking the gateway about its models: longest duration. Default 2 s.
     pub model_catalog: Duration,
     /// Asking the gateway about its models: pause after a failure. Default 60 s.
@@ -190,6 +192,7 @@ impl Default for Limits {
             model_retry_jitter: Duration::from_millis(500),
             model_after_finish: Duration::from_secs(5),
             model_pool_idle: Duration::from_secs(30),
+            model_pool_connections: 256,
             model_catalog: Duration::from_secs(2),
             model_catalog_retry: Duration::from_secs(60),
             model_catalog_bytes: 4 * MIB,
@@ -265,7 +268,8 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+const MAY_BE_ZERO: &[&str] =
+    &["model_retries", "model_pool_connections", "tools_per_turn", "plugin_files", "knowledge_hits"];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

@@ -46,6 +46,27 @@ impl Outgoing {
     }
 }
 
+/// An event with its [`wire_len`](EventFrame::wire_len), so that it is measured once, and before a lock is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct SizedFrame {
+    /// The event.
+    pub(crate) frame: Arc<EventFrame>,
+    /// About how many bytes its frame has.
+    pub(crate) bytes: usize,
+}
+
+impl From<EventFrame> for SizedFrame {
+    fn from(frame: EventFrame) -> Self {
+        Arc::new(frame).into()
+    }
+}
+
+impl From<Arc<EventFrame>> for SizedFrame {
+    fn from(frame: Arc<EventFrame>) -> Self {
+        Self { bytes: frame.wire_len(), frame }
+    }
+}
+
 /// Why nothing more can be sent on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseReason {
@@ -153,18 +174,23 @@ impl EventSender {
     /// goes to declared `resume`.
     ///
     /// When the queue is full, the connection is closed with [`CloseReason::SlowClient`].
-    pub(crate) fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
-        let frame = frame.into();
-        let bytes = frame.wire_len();
+    pub(crate) fn send(&self, frame: impl Into<SizedFrame>, with_seq: bool) -> bool {
+        self.send_all([frame.into()], with_seq)
+    }
+
+    /// As [`send`](Self::send), for several events: the writer wakes once for all of them.
+    pub(crate) fn send_all(&self, frames: impl IntoIterator<Item = SizedFrame>, with_seq: bool) -> bool {
         let mut state = self.shared.lock();
         if state.closed.is_some() {
             return false;
         }
-        if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
-            self.shared.close(state, CloseReason::SlowClient);
-            return false;
+        for SizedFrame { frame, bytes } in frames {
+            if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
+                self.shared.close(state, CloseReason::SlowClient);
+                return false;
+            }
         }
-        let is_waiting = std::mem::take(&mut state.is_receiver_waiting);
+        let is_waiting = !state.queue.is_empty() && std::mem::take(&mut state.is_receiver_waiting);
         drop(state);
         if is_waiting {
             self.shared.ready.notify_one();

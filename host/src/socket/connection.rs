@@ -58,7 +58,8 @@ async fn read(
                 if text.len() > live.services.config().limits.inbound_frame_bytes {
                     return CloseReason::FrameTooLarge;
                 }
-                actions::handle(&live.services, connection, &text).await;
+                // Boxed, because what an action needs while it runs is most of a connection's memory.
+                Box::pin(actions::handle(&live.services, connection, &text)).await;
             }
             Some(Ok(Message::Binary(_))) => actions::refuse_binary(&live.services, connection),
             // The library answers a ping itself.

@@ -24,6 +24,7 @@ mod log;
 mod park;
 mod preamble;
 mod prompt;
+mod reading;
 mod registry;
 mod reply;
 mod run;

@@ -13,8 +13,8 @@ use super::{
     citations, history,
     hooks::ToolHook,
     prompt::{self, PromptComposer, PromptContext},
+    reading::ReplyReading,
     registry::{RunningTurn, TurnGuard},
-    reply::{TrailerFilter, clean},
     skills::{Skill, SkillResolver},
     tool_calls::ToolPhase,
     transcript::{ModelReply, Transcript},
@@ -26,7 +26,7 @@ use crate::{
     config::ServerConfig,
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
-    model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
+    model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
@@ -75,6 +75,9 @@ pub(crate) enum TurnFailure {
     #[error("the conversation could not be read or written")]
     Storage(#[from] StorageError),
 }
+
+/// Model events that are passed on at a time; more than one read from the gateway usually holds.
+const EVENTS_PER_BATCH: usize = 256;
 
 /// What the record of a failed turn says in the history. The details go to the client and to the log.
 const FAILED_TURN_TEXT: &str = "Sorry, something went wrong and I could not answer.";
@@ -275,30 +278,21 @@ impl KnowledgeChatRuntime {
             temperature: self.config.temperature,
             stream: true,
         };
-        let mut stream = turn.unless_cancelled(model.stream(model_request)).await??;
-        let mut filter = TrailerFilter::new();
-        let mut reply = ModelReply::default();
-        while let Some(event) = turn.unless_cancelled(stream.next()).await? {
-            match event? {
-                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(delta)),
-                ModelEvent::Reasoning(delta) => {
-                    if request.stream {
-                        turn.log.append(Event::StreamReasoning(delta.clone()));
-                    }
-                    reply.reasoning.push_str(&delta);
-                }
-                ModelEvent::Finished { tool_calls, usage, finish_reason } => {
-                    if finish_reason.as_deref() == Some("length") {
-                        tracing::warn!(max_tokens = self.config.max_tokens, "the model's reply was cut at its ceiling");
-                    }
-                    reply.tool_calls = tool_calls;
-                    reply.usage = usage;
-                }
-            }
+        let stream = turn.unless_cancelled(model.stream(model_request)).await??;
+        // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
+        let mut batches = stream.ready_chunks(EVENTS_PER_BATCH);
+        let mut reading = ReplyReading::new(request.stream);
+        let mut told = Vec::new();
+        while let Some(batch) = turn.unless_cancelled(batches.next()).await? {
+            let outcome = batch.into_iter().try_for_each(|event| {
+                told.extend(reading.take(event?));
+                Ok::<_, ModelError>(())
+            });
+            turn.log.append_all(told.drain(..));
+            outcome?;
         }
-        let end = filter.finish();
-        say(turn, request, &mut reply, end.text);
-        reply.suggestions = if end.suggestions.is_empty() { clean(&reply.text).suggestions } else { end.suggestions };
+        let (reply, rest) = reading.finish();
+        turn.log.append_all(rest);
         Ok(reply)
     }
 
@@ -388,17 +382,6 @@ impl KnowledgeChatRuntime {
                 _ = ticks.tick() => turn.log.pass_on(Event::Keepalive),
             }
         }
-    }
-}
-
-/// Takes visible text into the reply, and sends it when the client wants tokens.
-fn say(turn: &RunningTurn, request: &TurnRequest, reply: &mut ModelReply, text: String) {
-    if text.is_empty() {
-        return;
-    }
-    reply.text.push_str(&text);
-    if request.stream {
-        turn.log.append(Event::StreamToken(text));
     }
 }
 
