@@ -11,6 +11,7 @@ mod gateway_faults;
 mod interactions;
 mod late_storage;
 mod limits;
+mod operating;
 mod plugins;
 mod progress;
 mod python_client;

@@ -153,6 +153,8 @@ pub struct Limits {
     pub knowledge_document_bytes: usize,
     /// Passages of one document; one that would have more is refused. Default 20 000.
     pub knowledge_passages_per_document: usize,
+    /// Tools, and models, that the metrics tell apart by name; further ones are counted as `other`. Default 500.
+    pub metric_names: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -230,6 +232,7 @@ impl Default for Limits {
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,
             knowledge_passages_per_document: 20_000,
+            metric_names: 500,
             shutdown: Duration::from_secs(30),
         }
     }

@@ -183,6 +183,22 @@ pub enum ModelError {
     TooLong(u64),
 }
 
+impl ModelError {
+    /// The kind in a word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ModelError::Unreachable(_) => "unreachable",
+            ModelError::Status { .. } => "status",
+            ModelError::ContextOverflow(_) => "context_overflow",
+            ModelError::InStream(_) => "in_stream",
+            ModelError::Truncated => "truncated",
+            ModelError::Malformed(_) => "malformed",
+            ModelError::Idle(_) => "idle",
+            ModelError::TooLong(_) => "too_long",
+        }
+    }
+}
+
 /// A stream of one call's events. Dropping it drops the request.
 pub type ModelStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
 

@@ -13,6 +13,7 @@
 //! What a client asked to be sent again is the exception: there may be much of it, and nobody waits for its sender, so
 //! it goes out as fast as the client reads ([`EventSender::send_if_room`], [`EventSender::room`]).
 
+mod open;
 mod queue;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use open::OpenQueues;
 use queue::Queue;
 pub(crate) use queue::QueueLimits;
 

@@ -29,6 +29,7 @@ mod registry;
 mod reply;
 mod run;
 mod skills;
+mod stopwatch;
 mod title;
 mod tool_calls;
 mod transcript;

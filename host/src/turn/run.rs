@@ -26,6 +26,7 @@ use crate::{
     config::ServerConfig,
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
+    metrics::{Metrics, Spent},
     model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
@@ -76,6 +77,24 @@ pub(crate) enum TurnFailure {
     Storage(#[from] StorageError),
 }
 
+/// How a turn ended, as it is counted.
+#[derive(Clone, Copy)]
+enum TurnOutcome {
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+impl TurnOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            TurnOutcome::Completed => "completed",
+            TurnOutcome::Cancelled => "cancelled",
+            TurnOutcome::Failed => "failed",
+        }
+    }
+}
+
 /// Model events that are passed on at a time; more than one read from the gateway usually holds.
 const EVENTS_PER_BATCH: usize = 256;
 
@@ -95,6 +114,7 @@ pub struct KnowledgeChatRuntime {
     pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) composer: Option<Arc<dyn PromptComposer>>,
     pub(crate) attendance: Attendance,
+    pub(crate) metrics: Metrics,
 }
 
 impl KnowledgeChatRuntime {
@@ -110,11 +130,15 @@ impl KnowledgeChatRuntime {
         let span = tracing::info_span!("turn", id = %turn.ids.turn, conversation = %turn.ids.conversation);
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
-            match self.keeping_alive(turn, work).await {
+            let outcome = match self.keeping_alive(turn, work).await {
                 Ok(Ok(done)) => self.complete(turn, &request, done).await,
-                Ok(Err(TurnFailure::Cancelled)) => {}
+                Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
                 Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
+            };
+            self.metrics.turn_ended(outcome.as_str(), turn.stopwatch.elapsed());
+            if let Some(after) = turn.stopwatch.first_text() {
+                self.metrics.first_token(after);
             }
         }
         .instrument(span)
@@ -187,13 +211,13 @@ impl KnowledgeChatRuntime {
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
     fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
-        match self.knowledge.search(&self.requester(request), &request.text, limit) {
-            Ok(hits) => hits,
-            Err(error) => {
-                tracing::error!(%error, "the knowledge base could not be searched");
-                Vec::new()
-            }
-        }
+        let began = Instant::now();
+        let found = self.knowledge.search(&self.requester(request), &request.text, limit);
+        self.metrics.retrieved(began.elapsed());
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "the knowledge base could not be searched");
+            Vec::new()
+        })
     }
 
     /// Whose documents the turn may find.
@@ -255,8 +279,28 @@ impl KnowledgeChatRuntime {
         }
     }
 
-    /// One model call: streams its text to the client and returns the whole.
+    /// One model call, counted however it ends.
     async fn ask(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        transcript: &Transcript,
+        tools: &ToolSet,
+        is_last: bool,
+    ) -> Result<ModelReply, TurnFailure> {
+        let reply = self.stream(turn, request, transcript, tools, is_last).await;
+        let (outcome, spent) = match &reply {
+            Ok(reply) => ("completed", reply.usage.into()),
+            Err(TurnFailure::Model(error)) => (error.kind(), Spent::default()),
+            Err(TurnFailure::Cancelled | TurnFailure::Storage(_)) => ("cancelled", Spent::default()),
+        };
+        let provider = if self.config.is_offline() { "offline" } else { "gateway" };
+        self.metrics.model_call(provider, self.model_id(request), outcome, spent);
+        reply
+    }
+
+    /// Streams the text of one model call to the client and returns the whole.
+    async fn stream(
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
@@ -289,10 +333,16 @@ impl KnowledgeChatRuntime {
                 Ok::<_, ModelError>(())
             });
             turn.log.append_all(told.drain(..));
+            if reading.has_text() {
+                turn.stopwatch.text();
+            }
             outcome?;
         }
         let (reply, rest) = reading.finish();
         turn.log.append_all(rest);
+        if !reply.text.is_empty() {
+            turn.stopwatch.text();
+        }
         Ok(reply)
     }
 
@@ -309,9 +359,9 @@ impl KnowledgeChatRuntime {
     }
 
     /// Stores the reply and titles the conversation, then ends the turn with the reply.
-    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, Done { answer, opening }: Done) {
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, Done { answer, opening }: Done) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         if !answer.text.is_empty() {
             let message = Message {
@@ -321,19 +371,20 @@ impl KnowledgeChatRuntime {
             if let Err(error) = self.storage.append_message(message).await {
                 tracing::error!(%error, "the reply could not be stored");
                 turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
-                return;
+                return TurnOutcome::Failed;
             }
         }
         if let Some(opening) = opening {
             self.title(turn.ids.conversation, &opening, &answer.text).await;
         }
         turn.finish(Event::EventualResponse(Box::new(answer)));
+        TurnOutcome::Completed
     }
 
     /// Leaves a record of the failure in the history, then ends the turn with an error.
-    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) {
+    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         tracing::warn!(error = %message, "the turn failed");
         let mark =
@@ -346,6 +397,7 @@ impl KnowledgeChatRuntime {
             tracing::error!(%error, "the record of a failed turn could not be stored");
         }
         turn.finish(Event::error(ErrorCode::AgentError, message));
+        TurnOutcome::Failed
     }
 
     fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {
