@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin;
 mod attachments;
 mod cancel;
 mod confirmation;
@@ -11,6 +12,7 @@ mod gateway_faults;
 mod interactions;
 mod late_storage;
 mod limits;
+mod openapi;
 mod operating;
 mod plugins;
 mod progress;

@@ -18,6 +18,7 @@ const DEFAULT_VISITOR: &str = "Visitor";
 pub(super) async fn run(services: &Services, connection: &mut Connection, create: CreateSession) -> Outcome {
     let session = session_for(services, connection, &create).await.map_err(not_created)?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
+    connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     done(ResponseData::SessionReady(session_ready(&session)))
 }
 

@@ -28,6 +28,7 @@ use crate::{
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
+    outgoing::Subscriptions,
     protocol::{Action, ActionError, ErrorCode, Event, EventFrame, Frame, ResponseData},
     storage::{SharedStorage, StorageError},
     turn::{KnowledgeChatRuntime, TurnRegistry},
@@ -43,6 +44,8 @@ pub(crate) struct Services {
     pub(crate) turn_tasks: TaskTracker,
     /// Creates that nobody has used yet.
     pub(crate) drafts: Drafts,
+    /// Who hears what is published.
+    pub(crate) subscriptions: Subscriptions,
     auth: Arc<dyn AuthVerifier>,
 }
 
@@ -50,7 +53,8 @@ impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
         let limits = &runtime.config.limits;
         let (turns, drafts) = (TurnRegistry::new(limits), Drafts::new(limits.unused_sessions));
-        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), drafts, auth })
+        let (turn_tasks, subscriptions) = (TaskTracker::new(), Subscriptions::default());
+        Arc::new(Self { runtime, turns, turn_tasks, drafts, subscriptions, auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
