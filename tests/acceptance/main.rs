@@ -4,12 +4,14 @@
 
 mod admin;
 mod agents;
+mod attachments;
 mod cancel;
 mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
 mod interactions;
+mod late_storage;
 mod limits;
 mod one_time_codes;
 mod openapi;
@@ -19,7 +21,9 @@ mod progress;
 mod python_client;
 mod resume;
 mod schemas;
+mod scoping;
 mod sessions;
 mod shutdown;
+mod titles;
 mod turns;
 mod who_may_connect;

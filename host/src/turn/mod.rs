@@ -12,6 +12,7 @@
 //! socket.
 
 mod agents;
+mod aside;
 mod attendance;
 mod auth_gate;
 mod character;
@@ -24,6 +25,7 @@ mod interaction;
 mod kept;
 mod log;
 mod park;
+mod preamble;
 mod prompt;
 mod reading;
 mod registry;
@@ -31,6 +33,7 @@ mod reply;
 mod run;
 mod skills;
 mod stopwatch;
+mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
