@@ -54,7 +54,7 @@ const DIALECTS_MAX: usize = 256;
 
 /// A client of an OpenAI-compatible gateway.
 #[derive(Clone)]
-pub struct GatewayClient(Arc<Gateway>);
+pub struct GatewayClient(pub(super) Arc<Gateway>);
 
 /// Why a client could not be made from its settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,7 +81,8 @@ pub enum GatewaySettingsError {
 pub(super) struct Gateway {
     chat: Url,
     model_info: Url,
-    headers: HeaderMap,
+    pub(super) embeddings: Url,
+    pub(super) headers: HeaderMap,
     pub(super) key: GatewayKey,
     pub(super) limits: Limits,
     pub(super) clock: SharedClock,
@@ -94,8 +95,8 @@ pub(super) struct Gateway {
 }
 
 /// Why one attempt failed, and whether another may help.
-struct Failure {
-    error: ModelError,
+pub(super) struct Failure {
+    pub(super) error: ModelError,
     retry: Retry,
 }
 
@@ -117,6 +118,7 @@ impl GatewayClient {
         Ok(Self(Arc::new(Gateway {
             chat: below(&base, &["chat", "completions"]),
             model_info: below(&base, &["model", "info"]),
+            embeddings: below(&base, &["embeddings"]),
             headers: headers(key)?,
             key: key.clone(),
             limits: limits.clone(),
@@ -198,26 +200,7 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<Reply, ModelError> {
         let policy = RetryPolicy::new(&self.limits);
-        let mut retry = 0;
-        loop {
-            let Failure { error, retry: advice } = match self.attempt(body, facts(), deadline).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
-            };
-            let pause = match advice {
-                Retry::Never => return Err(error),
-                _ if retry >= policy.retries => return Err(error),
-                Retry::Fresh if retry == 0 => Duration::ZERO,
-                Retry::Fresh => policy.pause(retry, None, fastrand::f64()),
-                Retry::After(asked) => policy.pause(retry, asked, fastrand::f64()),
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            retry += 1;
-            tracing::warn!(%error, retry, pause_ms = pause.as_millis() as u64, "the model call failed; trying again");
-            tokio::time::sleep(pause).await;
-        }
+        retrying(policy, deadline, || self.attempt(body, facts(), deadline)).await
     }
 
     /// One request, until the first event of its reply or the reason why there is none.
@@ -245,7 +228,7 @@ impl Gateway {
     }
 
     /// Reads an error answer.
-    async fn refusal(&self, response: reqwest::Response, deadline: Instant) -> Failure {
+    pub(super) async fn refusal(&self, response: reqwest::Response, deadline: Instant) -> Failure {
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry_after(value, self.clock.now()));
@@ -268,7 +251,12 @@ impl Gateway {
     }
 
     /// The first bytes of a body; less when it breaks off or stalls.
-    async fn read_some(&self, mut response: reqwest::Response, bytes_max: usize, deadline: Instant) -> Vec<u8> {
+    pub(super) async fn read_some(
+        &self,
+        mut response: reqwest::Response,
+        bytes_max: usize,
+        deadline: Instant,
+    ) -> Vec<u8> {
         let mut body = Vec::new();
         while let Ok(Ok(Some(bytes))) = self.within(deadline, response.chunk()).await {
             let room = bytes_max - body.len();
@@ -281,7 +269,7 @@ impl Gateway {
     }
 
     /// Waits as long as silence is allowed, and never past the deadline.
-    async fn within<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Result<T, ModelError> {
+    pub(super) async fn within<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Result<T, ModelError> {
         let idle_end = Instant::now() + self.limits.model_idle;
         tokio::time::timeout_at(idle_end.min(deadline), future).await.map_err(|_| {
             if Instant::now() >= deadline {
@@ -292,7 +280,7 @@ impl Gateway {
         })
     }
 
-    async fn http(&self) -> Result<&reqwest::Client, ModelError> {
+    pub(super) async fn http(&self) -> Result<&reqwest::Client, ModelError> {
         let make = async {
             let limits = self.limits.clone();
             if self.chat.scheme() != "https" {
@@ -353,14 +341,45 @@ impl Gateway {
     }
 }
 
+/// Attempts until one succeeds, fails for good, or there is no time left.
+pub(super) async fn retrying<T, F>(
+    policy: RetryPolicy,
+    deadline: Instant,
+    attempt: impl Fn() -> F,
+) -> Result<T, ModelError>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut retry = 0;
+    loop {
+        let Failure { error, retry: advice } = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        let pause = match advice {
+            Retry::Never => return Err(error),
+            _ if retry >= policy.retries => return Err(error),
+            Retry::Fresh if retry == 0 => Duration::ZERO,
+            Retry::Fresh => policy.pause(retry, None, fastrand::f64()),
+            Retry::After(asked) => policy.pause(retry, asked, fastrand::f64()),
+        };
+        if Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        retry += 1;
+        tracing::warn!(%error, retry, pause_ms = pause.as_millis() as u64, "the model call failed; trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
 impl Failure {
     /// Trying again would not help, or is not allowed.
-    fn last(error: ModelError) -> Self {
+    pub(super) fn last(error: ModelError) -> Self {
         Self { error, retry: Retry::Never }
     }
 
     /// The request did not get through.
-    fn transport(error: reqwest::Error) -> Self {
+    pub(super) fn transport(error: reqwest::Error) -> Self {
         let retry = if error.is_connect() { Retry::After(None) } else { Retry::Fresh };
         Self { error: ModelError::Unreachable(root_cause(error)), retry }
     }

@@ -118,8 +118,9 @@ impl KnowledgeChatRuntime {
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
         let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
-        let hits = self.retrieve(request);
+        // Plugins and an embedding model may each take their time, so they take it together.
+        let prepared = async { tokio::join!(self.tools.for_turn(&context, &built_in), self.retrieve(request)) };
+        let (tools, hits) = turn.unless_cancelled(prepared).await?;
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
         let mut phase = ToolPhase::new(self, turn, &tools, &context);
@@ -165,9 +166,9 @@ impl KnowledgeChatRuntime {
     }
 
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
-    fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
+    async fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
-        match self.knowledge.search(&self.requester(request), &request.text, limit) {
+        match self.knowledge.search(&self.requester(request), &request.text, limit).await {
             Ok(hits) => hits,
             Err(error) => {
                 tracing::error!(%error, "the knowledge base could not be searched");
