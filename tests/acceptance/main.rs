@@ -7,6 +7,7 @@ mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
+mod knowledge;
 mod limits;
 mod plugins;
 mod progress;

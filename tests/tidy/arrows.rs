@@ -5,11 +5,11 @@ use crate::sources::{self, Source};
 
 /// The layers, from data to wiring. A module may use every layer to its left.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "clock", "config"],
+    &["ids", "clock", "config", "state_folder"],
     &["protocol"],
     &["outgoing"],
     &["storage", "knowledge", "model", "auth", "run_file"],
-    &["plugins"],
+    &["plugins", "connectors"],
     &["tools"],
     &["turn"],
     &["actions"],

@@ -134,6 +134,9 @@ pub(crate) struct AgentArgs {
     /// Add the demo documents, persona and tool.
     #[arg(long)]
     seed_kb: bool,
+    /// Answer from the text, Markdown and HTML of this file or folder. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    knowledge: Vec<PathBuf>,
     /// Ask a human before tools whose names contain one of these parts, separated by commas.
     #[arg(long, value_name = "PART,…")]
     confirm_tools: Option<String>,
@@ -144,7 +147,7 @@ pub(crate) struct ChatArgs {
     /// What to say; without it, or as -, it is read from standard input.
     pub(crate) message: Option<String>,
     /// The server to talk to (ws://127.0.0.1:8787/ws). Without it: the one that runs, or one for this message alone.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "model", "gateway_url", "seed_kb", "confirm_tools"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "model", "gateway_url", "seed_kb", "knowledge", "confirm_tools"])]
     pub(crate) server: Option<String>,
     /// Show the server the token in this file.
     #[arg(long, value_name = "FILE")]
@@ -233,6 +236,8 @@ impl AgentArgs {
         flags.extend(self.model.as_ref().map(|model| flag("model.name", "--model", model.as_str())));
         flags.extend(self.gateway_url.as_ref().map(|url| flag("gateway.url", "--gateway-url", url.as_str())));
         flags.extend(self.seed_kb.then(|| flag("knowledge.seed", "--seed-kb", true)));
+        let sources: Vec<String> = self.knowledge.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        flags.extend(list("knowledge.sources", "--knowledge", &sources));
         flags.extend(self.confirm_tools.as_ref().map(|parts| flag("tools.confirm", "--confirm-tools", parts.as_str())));
         flags
     }
@@ -308,6 +313,8 @@ mod tests {
             "--gateway-url",
             "http://127.0.0.1:1/v1",
             "--seed-kb",
+            "--knowledge",
+            "docs",
             "--confirm-tools",
             "a,b",
             "--allow-origin",
@@ -321,6 +328,7 @@ mod tests {
         assert_eq!(config.gateway_url, "http://127.0.0.1:1/v1");
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
+        assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
         assert!(config.seed_kb && config.allow_unauthenticated);
     }
 

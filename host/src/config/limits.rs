@@ -149,6 +149,14 @@ pub struct Limits {
     pub knowledge_files: usize,
     /// How deep a folder is read; what is deeper is skipped with this reason. Default 32.
     pub knowledge_folder_depth: usize,
+    /// Sources of documents; a further one is refused. Default 256.
+    pub knowledge_sources: usize,
+    /// Connectors of all organisations; a further one is refused. Default 1000.
+    pub connectors: usize,
+    /// Indexing runs that are remembered; the oldest go first. Default 1000.
+    pub indexing_runs: usize,
+    /// Skipped files that one run names; the rest is counted. Default 100.
+    pub indexing_skips_named: usize,
     /// Passages whose vectors are asked for at once. Default 64.
     pub knowledge_vector_batch: usize,
     /// How long a search waits for the vector of its question; then the words alone decide. Default 400 ms.
@@ -238,6 +246,10 @@ impl Default for Limits {
             knowledge_file_bytes: 16 * MIB,
             knowledge_files: 20_000,
             knowledge_folder_depth: 32,
+            knowledge_sources: 256,
+            connectors: 1000,
+            indexing_runs: 1000,
+            indexing_skips_named: 100,
             knowledge_vector_batch: 64,
             knowledge_question_vector: Duration::from_millis(400),
             knowledge_vector_retry: Duration::from_secs(60),

@@ -142,6 +142,17 @@ impl KnowledgeBase {
         Ok(removed.await? > 0)
     }
 
+    /// [`remove_origin`](Self::remove_origin) for a thread that may block.
+    pub(crate) fn remove_origin_blocking(
+        &self,
+        org_id: &str,
+        origin: &str,
+        keep: &BTreeSet<String>,
+    ) -> Result<usize, KnowledgeError> {
+        let _writing = self.inner.writing();
+        self.inner.remove_origin(org_id, origin, keep)
+    }
+
     /// Removes the documents of an origin, except those whose ids are to be kept. Returns how many there were.
     ///
     /// # Errors
@@ -158,11 +169,7 @@ impl KnowledgeBase {
         keep: BTreeSet<String>,
     ) -> Result<usize, KnowledgeError> {
         let (org_id, origin) = (org_id.to_owned(), origin.to_owned());
-        self.blocking(move |inner| {
-            let keys = inner.catalog().of_origin(&org_id, &origin, &keep);
-            inner.remove(keys)
-        })
-        .await
+        self.blocking(move |inner| inner.remove_origin(&org_id, &origin, &keep)).await
     }
 
     async fn blocking(
@@ -295,6 +302,11 @@ impl Inner {
             dense.work();
         }
         admitted.into_iter().map(|result| result.map(|indexed| indexed.passage_count())).collect()
+    }
+
+    fn remove_origin(&self, org_id: &str, origin: &str, keep: &BTreeSet<String>) -> Result<usize, KnowledgeError> {
+        let keys = self.catalog().of_origin(org_id, origin, keep);
+        self.remove(keys)
     }
 
     fn remove(&self, keys: Vec<Key>) -> Result<usize, KnowledgeError> {

@@ -162,7 +162,7 @@ impl Dense {
     ) -> Result<(usize, Vec<(PassageRef, f32)>), NoRanking> {
         self.work();
         let comparable = self.shared.comparable(audiences)?;
-        let vector = self.shared.vector_of(question).await?;
+        let vector = self.shared.vector_of(question).await.inspect_err(|_| self.work())?;
         let compared = comparable.passages();
         // Comparing takes some milliseconds for many passages, so it is no work for a thread that serves sockets.
         let nearest = tokio::task::spawn_blocking(move || comparable.nearest(vector, limit)).await;
@@ -298,3 +298,7 @@ async fn make_all(shared: &Shared) {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

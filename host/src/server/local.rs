@@ -12,7 +12,9 @@ use crate::{
     auth::{AuthVerifier, MODE_NONE},
     clock::SystemClock,
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
+    connectors::{Connectors, NewSource, RunReport, Source},
     http::bind_allowed,
+    knowledge::{Document, KnowledgeBase},
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
     turn::{PromptComposer, SkillResolver, ToolHook},
@@ -68,6 +70,8 @@ pub struct LocalServerBuilder {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     state_dir: Option<PathBuf>,
+    sources: Vec<NewSource>,
+    documents: Vec<Document>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
 }
 
@@ -87,6 +91,8 @@ impl Default for LocalServerBuilder {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             state_dir: None,
+            sources: Vec::new(),
+            documents: Vec::new(),
             prompt_composer: None,
         }
     }
@@ -171,8 +177,25 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Documents that turns can search from the start; a later call adds more. One without an organisation gets the
+    /// server's own. What cannot be indexed is in the log with its reason; [`LocalServer::knowledge`] takes documents,
+    /// too, and returns the reason of each.
+    pub fn documents(mut self, documents: impl IntoIterator<Item = Document>) -> Self {
+        self.documents.extend(documents);
+        self
+    }
+
+    /// A file or folder whose text, Markdown and HTML turns can search, or a [`NewSource`] that says more about it; a
+    /// later call adds another one. It is read in the background once the server listens;
+    /// [`LocalServer::sources_settled`] waits for that. Relative paths start at the current folder.
+    pub fn knowledge_source(mut self, source: impl Into<NewSource>) -> Self {
+        self.sources.push(source.into());
+        self
+    }
+
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it. Default: nothing is written.
+    /// runs, so that the command line finds it, and keeps there what outlives the process: the sources of documents that
+    /// are added while it runs. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -189,8 +212,12 @@ impl LocalServerBuilder {
         let tools = self.tools.clone();
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
+        let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
+        for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
+            document.org_id.clone_from(&config.org_id);
+        }
         let checks_tokens = match &auth {
             Some(verifier) => verifier.mode() != MODE_NONE,
             None => config.auth != AuthMode::None,
@@ -214,7 +241,12 @@ impl LocalServerBuilder {
         if let Some(composer) = composer {
             state = state.with_prompt_composer(composer);
         }
-        state = state.with_tool_hooks(hooks);
+        state = state.with_tool_hooks(hooks).with_sources(sources);
+        for (id, indexed) in state.knowledge.ingest(documents).await {
+            if let Err(error) = indexed {
+                tracing::warn!(document = id, %error, "a document of the program is not indexed");
+            }
+        }
         let run_file = match state_dir {
             None => None,
             Some(folder) => {
@@ -223,9 +255,10 @@ impl LocalServerBuilder {
             }
         };
         let stop = CancellationToken::new();
-        let plugins = state.plugins.clone();
+        let (plugins, connectors) = (state.plugins.clone(), state.connectors.clone());
+        let knowledge = state.knowledge.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, plugins, stop, task: Some(task), _run_file: run_file })
+        Ok(LocalServer { addr, plugins, knowledge, connectors, stop, task: Some(task), _run_file: run_file })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -239,6 +272,9 @@ impl LocalServerBuilder {
         config.seed_kb = self.seed_kb;
         if let Some(plugins) = self.plugins {
             config.plugins = plugins;
+        }
+        if self.state_dir.is_some() {
+            config.state_folder = self.state_dir;
         }
         if self.persona.is_some() {
             config.persona = self.persona;
@@ -260,6 +296,8 @@ impl fmt::Debug for LocalServerBuilder {
             .field("seed_kb", &self.seed_kb)
             .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
             .field("tools", &self.tools.is_some())
+            .field("sources", &self.sources.len())
+            .field("documents", &self.documents.len())
             .field("plugins", &self.plugins.as_ref().map(|plugins| &plugins.folders))
             .finish_non_exhaustive()
     }
@@ -270,6 +308,8 @@ impl fmt::Debug for LocalServerBuilder {
 pub struct LocalServer {
     addr: SocketAddr,
     plugins: Arc<Plugins>,
+    knowledge: Arc<KnowledgeBase>,
+    connectors: Connectors,
     stop: CancellationToken,
     task: Option<JoinHandle<Result<(), StartError>>>,
     /// Removes the run file when the handle goes.
@@ -297,6 +337,18 @@ impl LocalServer {
     pub async fn plugins_settled(&self, timeout: Duration) -> Vec<PluginReport> {
         self.plugins.wait_settled(timeout).await;
         self.plugins.reports()
+    }
+
+    /// The documents that turns can search. More can be added while the server runs.
+    pub fn knowledge(&self) -> &KnowledgeBase {
+        &self.knowledge
+    }
+
+    /// Waits until the sources of the start were read, or the time is over, and returns each with what its last run did.
+    /// Turns need not wait: a document can be found as soon as it is read.
+    pub async fn sources_settled(&self, timeout: Duration) -> Vec<(Source, Option<RunReport>)> {
+        self.connectors.settled(timeout).await;
+        self.connectors.all_sources()
     }
 
     /// Stops gracefully: idle connections are closed at once, running turns may use

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, plugins::Plugins};
+use crate::{actions::Services, connectors::Connectors, plugins::Plugins};
 
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
@@ -13,6 +13,8 @@ pub(crate) struct Live {
     pub(crate) services: Arc<Services>,
     /// The plugins, to be told and stopped.
     pub(crate) plugins: Arc<Plugins>,
+    /// Where documents come from.
+    pub(crate) connectors: Connectors,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
@@ -22,8 +24,13 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(services: Arc<Services>, plugins: Arc<Plugins>, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        plugins: Arc<Plugins>,
+        connectors: Connectors,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
-        Arc::new(Self { services, plugins, stop, sockets: TaskTracker::new(), connection_slots })
+        Arc::new(Self { services, plugins, connectors, stop, sockets: TaskTracker::new(), connection_slots })
     }
 }
