@@ -148,8 +148,7 @@ async fn what_somebody_may_not_read_is_never_found_cited_or_shown_to_the_model()
         all.replies.extend(replies().replies);
         all
     });
-    let server =
-        TestServer::build(all, |builder| builder.documents(documents).auth(Arc::new(Trusting))).await;
+    let server = TestServer::build(all, |builder| builder.documents(documents).auth(Arc::new(Trusting))).await;
     for (token, expected) in [
         (Some("ann@acme"), &["anns", "open"][..]),
         (Some("bob@acme/keepers"), &["keepers", "open"]),
@@ -191,15 +190,13 @@ async fn a_folder_is_a_source_and_each_file_that_is_none_says_why() {
     let staff = DocumentAcl { groups: vec!["staff".to_owned()], ..DocumentAcl::default() };
     let secret = NewSource { path: folder.path().join("one.txt"), acl: Some(staff), ..NewSource::default() };
     let server = TestServer::build(replies(3), |builder| {
-        builder
-            .knowledge_source(docs.clone())
-            .knowledge_source(secret)
-            .knowledge_source(folder.path().join("missing"))
+        builder.knowledge_source(docs.clone()).knowledge_source(secret).knowledge_source(folder.path().join("missing"))
     })
     .await;
     let (server, model) = server.into_parts();
     let settled = server.sources_settled(PATIENCE).await;
-    let reports: Vec<_> = settled.iter().map(|(source, report)| (source.name.as_str(), report.clone().unwrap())).collect();
+    let reports: Vec<_> =
+        settled.iter().map(|(source, report)| (source.name.as_str(), report.clone().unwrap())).collect();
     let names: Vec<&str> = reports.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, ["docs", "one.txt", "missing"]);
     let (_, docs_report) = &reports[0];
@@ -308,9 +305,8 @@ async fn an_embedding_model_that_fails_costs_a_turn_nothing_but_its_ranking() {
         model.embeds(SUBJECTS);
         if !matches!(embeddings, Embeddings::Hangs) {
             until_vectors_are_there(&server).await;
-            let found = async {
-                while cited(&client.turn(&session, "is there salt in the seas?").await) != ["ocean"] {}
-            };
+            let found =
+                async { while cited(&client.turn(&session, "is there salt in the seas?").await) != ["ocean"] {} };
             tokio::time::timeout(PATIENCE, found).await.expect("meaning counts again");
         }
         server.shutdown().await.unwrap();

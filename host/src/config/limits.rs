@@ -46,6 +46,8 @@ pub struct Limits {
     pub confirmation_unattended: Duration,
     /// Characters of the question that a human is asked; the rest of the arguments is counted. Default 2000.
     pub confirmation_chars: usize,
+    /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
+    pub interaction_chars: usize,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -197,6 +199,7 @@ impl Default for Limits {
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
+            interaction_chars: 1000,
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),

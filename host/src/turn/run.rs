@@ -30,9 +30,9 @@ use crate::{
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark,
+        StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
-    tools::{HitSink, ToolSet},
+    tools::{HitSink, Interactions, ToolSet},
 };
 
 /// What a turn is about: one accepted user message.
@@ -117,13 +117,16 @@ impl KnowledgeChatRuntime {
         self.store_message(request).await?;
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
-        let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        let interactions =
+            Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
+        let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        built_in.extend(interactions.tools());
         // Plugins and an embedding model may each take their time, so they take it together.
         let prepared = async { tokio::join!(self.tools.for_turn(&context, &built_in), self.retrieve(request)) };
         let (tools, hits) = turn.unless_cancelled(prepared).await?;
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, &tools, &context);
+        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &context);
 
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
@@ -154,7 +157,7 @@ impl KnowledgeChatRuntime {
         let sender = ParticipantRef {
             id: request.session.user_participant_id,
             kind: ParticipantKind::User,
-            name: request.session.metadata.get("userName").and_then(|name| name.as_str()).map(str::to_owned),
+            name: request.session.metadata.get(USER_NAME).and_then(|name| name.as_str()).map(str::to_owned),
         };
         let message = Message {
             id: MessageId(self.clock.new_id()),
