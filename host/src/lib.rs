@@ -26,6 +26,7 @@ pub mod connectors;
 mod http;
 pub mod ids;
 pub mod knowledge;
+mod metrics;
 pub mod model;
 mod outgoing;
 pub mod plugins;

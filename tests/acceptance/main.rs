@@ -10,6 +10,7 @@ mod gateway_faults;
 mod interactions;
 mod knowledge;
 mod limits;
+mod operating;
 mod plugins;
 mod progress;
 mod python_client;

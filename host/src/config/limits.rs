@@ -68,6 +68,8 @@ pub struct Limits {
     /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
     /// Default 30 s.
     pub model_pool_idle: Duration,
+    /// Connections to the gateway that wait for the next model call; further ones are closed after use. Default 256.
+    pub model_pool_connections: usize,
     /// Asking the gateway about its models: longest duration. Default 2 s.
     pub model_catalog: Duration,
     /// Asking the gateway about its models: pause after a failure. Default 60 s.
@@ -172,6 +174,8 @@ pub struct Limits {
     pub knowledge_vector_bytes: usize,
     /// Answer to one request for vectors; a larger one counts as a failure. Default 64 MiB.
     pub embedding_answer_bytes: usize,
+    /// Tools, and models, that the metrics tell apart by name; further ones are counted as `other`. Default 500.
+    pub metric_names: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -209,6 +213,7 @@ impl Default for Limits {
             model_retry_jitter: Duration::from_millis(500),
             model_after_finish: Duration::from_secs(5),
             model_pool_idle: Duration::from_secs(30),
+            model_pool_connections: 256,
             model_catalog: Duration::from_secs(2),
             model_catalog_retry: Duration::from_secs(60),
             model_catalog_bytes: 4 * MIB,
@@ -259,6 +264,7 @@ impl Default for Limits {
             knowledge_vector_rebuilds: 3,
             knowledge_vector_bytes: 1024 * MIB,
             embedding_answer_bytes: 64 * MIB,
+            metric_names: 500,
             shutdown: Duration::from_secs(30),
         }
     }
@@ -297,8 +303,14 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] =
-    &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits", "knowledge_vector_rebuilds"];
+const MAY_BE_ZERO: &[&str] = &[
+    "model_retries",
+    "model_pool_connections",
+    "tools_per_turn",
+    "plugin_files",
+    "knowledge_hits",
+    "knowledge_vector_rebuilds",
+];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

@@ -2,10 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use reqwest::{
-    Method,
-    header::{ACCEPT, HeaderValue},
-};
+use http::{HeaderValue, Method, header::ACCEPT};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -72,12 +69,10 @@ impl Embedder for GatewayEmbedder {
 
 impl Gateway {
     async fn ask_for_vectors(&self, body: &Bytes, deadline: Instant) -> Result<Vec<u8>, Failure> {
-        let client = self.http().await.map_err(Failure::last)?;
-        let mut request = reqwest::Request::new(Method::POST, self.embeddings.clone());
-        request.headers_mut().clone_from(&self.headers);
+        let transport = self.transport().await.map_err(Failure::last)?;
+        let mut request = self.request(Method::POST, &self.embeddings, body.clone());
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        *request.body_mut() = Some(body.clone().into());
-        let response = match self.within(deadline, client.execute(request)).await {
+        let response = match self.within(deadline, transport.send(request)).await {
             Err(error) => return Err(Failure::last(error)),
             Ok(Err(error)) => return Err(Failure::transport(error)),
             Ok(Ok(response)) => response,
@@ -86,7 +81,7 @@ impl Gateway {
             return Err(self.refusal(response, deadline).await);
         }
         // An answer cut at the limit is no JSON, and so counts as malformed.
-        Ok(self.read_some(response, self.limits.embedding_answer_bytes, deadline).await)
+        Ok(self.read_some(response.into_body(), self.limits.embedding_answer_bytes, deadline).await)
     }
 
     /// Takes key and texts out of an error.

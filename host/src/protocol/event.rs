@@ -194,6 +194,18 @@ pub enum ResumeState {
     Unknown,
 }
 
+impl ResumeState {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResumeState::Running => "running",
+            ResumeState::Parked => "parked",
+            ResumeState::Finished => "finished",
+            ResumeState::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a tool does.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -21,6 +21,7 @@ use crate::{
     connectors::{Connectors, NewSource},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
+    metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
     socket::Live,
@@ -90,6 +91,7 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    metrics: Metrics,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -128,6 +130,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, gateway),
+        metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         clock,
         knowledge,
@@ -229,6 +232,7 @@ impl AppState {
             knowledge: self.knowledge,
             model: self.model,
             attendance: Default::default(),
+            metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
         Live::new(services, self.plugins, self.connectors, stop)
