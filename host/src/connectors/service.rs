@@ -42,7 +42,7 @@ struct Inner {
     changing: Mutex<()>,
     /// One run, or removal of what runs made, at a time.
     working: tokio::sync::Mutex<()>,
-    /// Runs of the start that are not over.
+    /// Runs of the start that are not over; one before the start has begun.
     starting: watch::Sender<usize>,
     stopped: CancellationToken,
 }
@@ -72,7 +72,7 @@ impl Connectors {
             state: Mutex::default(),
             changing: Mutex::default(),
             working: tokio::sync::Mutex::default(),
-            starting: watch::Sender::new(0),
+            starting: watch::Sender::new(1),
             stopped: CancellationToken::new(),
         }))
     }
@@ -97,6 +97,7 @@ impl Connectors {
         let sources = self.0.state().sources.all();
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             tracing::warn!("documents are read only when the server is made inside of a runtime");
+            self.0.starting.send_replace(0);
             return;
         };
         self.0.starting.send_replace(sources.len());
