@@ -38,6 +38,7 @@ mod state_folder;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod workbench;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;

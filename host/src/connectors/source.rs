@@ -56,7 +56,8 @@ impl From<PathBuf> for NewSource {
 }
 
 impl Source {
-    pub(super) fn origin(&self) -> String {
+    /// What its documents have as their origin.
+    pub fn origin(&self) -> String {
         format!("source {}", self.name)
     }
 

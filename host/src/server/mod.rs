@@ -6,7 +6,7 @@ mod shutdown;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::ListenerExt};
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{
     metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
+    run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
@@ -91,6 +92,7 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    admin_token: GatewayKey,
     metrics: Metrics,
 }
 
@@ -132,6 +134,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         model: model_client(&config, gateway),
         metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
+        admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
         connectors,
@@ -235,7 +238,7 @@ impl AppState {
             metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, self.connectors, stop)
+        Live::new(services, self.plugins, self.connectors, self.admin_token, stop)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,6 +16,8 @@ pub(crate) struct Live {
     pub(crate) plugins: Arc<Plugins>,
     /// Where documents come from.
     pub(crate) connectors: Connectors,
+    /// Lets its holder change which code the server runs; good until the server ends.
+    pub(crate) admin_token: GatewayKey,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
@@ -30,6 +33,7 @@ impl Live {
         services: Arc<Services>,
         plugins: Arc<Plugins>,
         connectors: Connectors,
+        admin_token: GatewayKey,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
@@ -37,6 +41,7 @@ impl Live {
             services,
             plugins,
             connectors,
+            admin_token,
             stop,
             sockets: TaskTracker::new(),
             queues: OpenQueues::default(),
