@@ -6,6 +6,7 @@ mod admin;
 mod cancel;
 mod confirmation;
 mod connection;
+mod connectors;
 mod embedding;
 mod gateway_faults;
 mod interactions;
