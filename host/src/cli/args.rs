@@ -68,6 +68,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PluginsCommand,
     },
+    /// Say what a running server knows, and ask why it finds what it finds.
+    Knowledge {
+        #[command(subcommand)]
+        command: KnowledgeCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -99,6 +104,115 @@ pub(crate) enum PluginsCommand {
     Call(CallArgs),
     /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
     New(NewArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KnowledgeCommand {
+    /// Let the running server answer from the text, Markdown and HTML of files and folders, now and after every start.
+    Add(AddArgs),
+    /// List the sources, or the documents of one.
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Forget a source and its documents; its files stay.
+    Rm(RmArgs),
+    /// Read sources anew.
+    Reindex(ReindexArgs),
+    /// Search as a turn would.
+    Query(QueryArgs),
+}
+
+/// Which server a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server (http://127.0.0.1:8787). Without it: the one that runs on this machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Show the server the token in this file. Without it: the admin token of the run file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Files and folders of the server's machine.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What to call it; by default the file's or folder's own name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The set that its documents belong to; by default its name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+    /// Only this user may find its documents. May be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Vec<String>,
+    /// Only members of this group may find its documents. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// List the documents of this source.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The source's name.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReindexArgs {
+    /// The sources' names; without one, all.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) sources: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What to look for.
+    pub(crate) query: String,
+    /// Say how each passage came to its place, and which were cut and why.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// How many passages are used.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) limit: u16,
+    /// Search with the rights of this user.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Search with the rights of this group's members. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -155,6 +155,7 @@ impl Connectors {
     pub async fn add_source(&self, org_id: &str, new: NewSource) -> Result<(Source, RunReport), ConnectorError> {
         let (inner, org_id) = (self.0.clone(), org_id.to_owned());
         let source = blocking(move || {
+            new.check_path()?;
             Files::open(&new.path, None, &inner.limits)?;
             let _changing = inner.changing();
             let kept = if inner.state_file.is_some() { Kept::State } else { Kept::Process };

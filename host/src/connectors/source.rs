@@ -55,6 +55,16 @@ impl From<PathBuf> for NewSource {
     }
 }
 
+impl NewSource {
+    /// What a relative path would mean depends on the reader.
+    pub(super) fn check_path(&self) -> Result<(), ConnectorError> {
+        if self.path.is_absolute() {
+            return Ok(());
+        }
+        Err(ConnectorError::Invalid(format!("the path of a source has to be absolute, got {:?}", self.path)))
+    }
+}
+
 impl Source {
     /// What its documents have as their origin.
     pub fn origin(&self) -> String {
@@ -92,10 +102,7 @@ impl Sources {
         kept: Kept,
         max: usize,
     ) -> Result<Source, ConnectorError> {
-        if !new.path.is_absolute() {
-            let message = format!("the path of a source has to be absolute, got {:?}", new.path);
-            return Err(ConnectorError::Invalid(message));
-        }
+        new.check_path()?;
         let known = self.list.iter().find(|source| source.org_id == org_id && source.is_at(&new.path));
         if known.is_none() && self.list.len() >= max {
             return Err(ConnectorError::Full { limit: "knowledge_sources", max });
