@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod admin;
+mod attachments;
 mod cancel;
 mod confirmation;
 mod connection;
@@ -11,6 +12,7 @@ mod embedding;
 mod gateway_faults;
 mod interactions;
 mod knowledge;
+mod late_storage;
 mod limits;
 mod openapi;
 mod operating;
@@ -19,7 +21,9 @@ mod progress;
 mod python_client;
 mod resume;
 mod schemas;
+mod scoping;
 mod sessions;
 mod shutdown;
+mod titles;
 mod turns;
 mod who_may_connect;

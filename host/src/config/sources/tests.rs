@@ -253,6 +253,8 @@ fn every_setting_has_a_rule_for_projects_and_only_the_harmless_are_free() {
         .collect();
     let harmless = [
         "model.name",
+        "model.preamble",
+        "model.title",
         "model.temperature",
         "prompt.persona",
         "knowledge.seed",
