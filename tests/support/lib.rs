@@ -11,3 +11,4 @@ pub mod ordering;
 pub mod plugins;
 pub mod scenario;
 pub mod server;
+pub mod tokens;
