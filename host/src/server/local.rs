@@ -171,7 +171,8 @@ impl LocalServerBuilder {
     }
 
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it. Default: nothing is written.
+    /// runs, so that the command line finds it, and remembers which plugins were trusted there. Default: nothing is
+    /// written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -190,6 +191,9 @@ impl LocalServerBuilder {
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
+        if let Some(folder) = &state_dir {
+            config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
+        }
         let checks_tokens = match &auth {
             Some(verifier) => verifier.mode() != MODE_NONE,
             None => config.auth != AuthMode::None,

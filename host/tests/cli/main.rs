@@ -6,3 +6,4 @@ mod check;
 mod dev;
 mod new;
 mod run;
+mod trust;
