@@ -37,6 +37,14 @@ pub struct Limits {
     pub admin_body_bytes: usize,
     /// How long the body of a request to the admin API may take to arrive. Default 30 s.
     pub admin_body: Duration,
+    /// Asking for a key set or a widget policy: longest duration; also the pause after a failure. Default 5 s.
+    pub auth_fetch: Duration,
+    /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
+    pub auth_fetch_bytes: usize,
+    /// How long a key set is used before it is fetched again. Default 300 s.
+    pub auth_keys_kept: Duration,
+    /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
+    pub auth_keys_refresh: Duration,
     /// A session unused for this long expires. Default 24 h.
     pub session_idle: Duration,
     /// Messages of the history that the model is shown. Default 50.
@@ -59,6 +67,20 @@ pub struct Limits {
     pub confirmation_chars: usize,
     /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
     pub interaction_chars: usize,
+    /// How long a one-time code counts. Default 10 min.
+    pub otp_life: Duration,
+    /// Tries that one code allows; past it the code is void. Default 5.
+    pub otp_attempts: u32,
+    /// Shortest time between two codes for one session or one contact; sooner none is sent. Default 60 s.
+    pub otp_resend: Duration,
+    /// Codes for one contact in an hour; a further one is not sent. Default 5.
+    pub otp_sends_per_contact: usize,
+    /// Codes for all contacts in an hour; a further one is not sent. Default 10 000.
+    pub otp_sends: usize,
+    /// How long the embedding program may take to deliver a code; past it the code is void. Default 10 s.
+    pub otp_delivery: Duration,
+    /// How long the embedding program may take to say what an agent is; past it the turn fails. Default 5 s.
+    pub agent_config: Duration,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -185,6 +207,10 @@ impl Default for Limits {
             subscriptions: 256,
             admin_body_bytes: MIB,
             admin_body: Duration::from_secs(30),
+            auth_fetch: Duration::from_secs(5),
+            auth_fetch_bytes: MIB,
+            auth_keys_kept: Duration::from_secs(300),
+            auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
             history_messages: 50,
             turn_log_bytes: 4 * MIB,
@@ -196,6 +222,13 @@ impl Default for Limits {
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
             interaction_chars: 1000,
+            otp_life: Duration::from_secs(10 * 60),
+            otp_attempts: 5,
+            otp_resend: Duration::from_secs(60),
+            otp_sends_per_contact: 5,
+            otp_sends: 10_000,
+            otp_delivery: Duration::from_secs(10),
+            agent_config: Duration::from_secs(5),
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),

@@ -15,18 +15,22 @@ pub use shutdown::stop_requested;
 
 use crate::{
     actions::Services,
-    auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
+    auth::{self, AuthSettingsError, AuthVerifier},
     clock::{SharedClock, SystemClock},
-    config::{AuthMode, ConfigError, ServerConfig},
+    config::{ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
     metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
+    otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
-    turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
+    turn::{
+        AgentConfigResolver, Agents, KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook,
+        TurnTools,
+    },
 };
 
 /// Why a server could not start, or why it ended.
@@ -59,6 +63,9 @@ pub enum StartError {
     /// A plugin folder cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// Tokens could never be checked as configured.
+    #[error(transparent)]
+    Auth(#[from] AuthSettingsError),
     /// The model gateway cannot be used as configured.
     #[error(transparent)]
     Gateway(#[from] GatewaySettingsError),
@@ -89,6 +96,8 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    agents: Option<Arc<dyn AgentConfigResolver>>,
+    otp: Option<Arc<dyn OtpService>>,
     admin_token: GatewayKey,
     metrics: Metrics,
 }
@@ -111,10 +120,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         }
     }
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
-    let auth: Arc<dyn AuthVerifier> = match &config.auth {
-        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
-        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
-    };
+    let auth = auth::configured(&config, &clock)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
@@ -130,6 +136,8 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         hooks: Vec::new(),
         skills,
         composer: None,
+        agents: None,
+        otp: None,
     })
 }
 
@@ -172,6 +180,20 @@ impl AppState {
         self
     }
 
+    /// Asks this program for agents, before its configuration.
+    #[must_use]
+    pub fn with_agents(mut self, agents: Arc<dyn AgentConfigResolver>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Verifies visitors with codes that this service delivers.
+    #[must_use]
+    pub fn with_otp_service(mut self, service: Arc<dyn OtpService>) -> Self {
+        self.otp = Some(service);
+        self
+    }
+
     /// Offers the tools of this provider in every turn.
     #[must_use]
     pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
@@ -185,6 +207,8 @@ impl AppState {
             hooks: self.hooks,
             skills: self.skills,
             composer: self.composer,
+            agents: Agents::new(self.config.clone(), self.agents),
+            otp: self.otp.map(|service| OtpDesk::new(service, self.clock.clone(), &self.config.limits)),
             config: self.config.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
@@ -205,7 +229,7 @@ pub fn router(state: AppState) -> Router {
 }
 
 fn routes(live: &Arc<Live>) -> Router {
-    let checks_tokens = live.services.auth().mode() != MODE_NONE;
+    let checks_tokens = auth::checks_tokens(live.services.auth().mode());
     let policy = guard_policy(live.services.config(), checks_tokens);
     http::routes(live.clone(), policy.expect("`build_state` has read the same lists"))
 }
