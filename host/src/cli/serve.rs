@@ -53,7 +53,7 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
     loaded.config.require_memory()?;
     let without_key = loaded.config.gateway_key.is_none() && !loaded.config.is_offline();
     let plugin_time = loaded.config.limits.plugin_create;
-    let server = start(loaded.config).await?;
+    let server = start(remembering(loaded.config, sources)).await?;
     if kind == Kind::Demo {
         // The first thing that people try is a plugin's tool, so it has to be there when the address is.
         announce_plugins(&server.plugins_settled(plugin_time).await, terminal);
@@ -91,6 +91,12 @@ async fn until_stopped(server: LocalServer, terminal: &Terminal) -> Result<Optio
         }
         () = stop_requested() => Err(Failure::new(Exit::Interrupted, "stopped at once; turns that ran are lost")),
     }
+}
+
+/// What is remembered between two runs: which plugins were trusted.
+pub(super) fn remembering(mut config: ServerConfig, sources: &Sources) -> ServerConfig {
+    config.plugins.trust.state_folder = state_folder(&sources.env);
+    config
 }
 
 /// Starts the server of a configuration, whoever uses it.
