@@ -126,6 +126,8 @@ const HEAD: &str = "# Plugin files as they were trusted; `jackfield plugins trus
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
