@@ -36,6 +36,7 @@ mod socket;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod workbench;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin;
 mod cancel;
 mod confirmation;
 mod connection;
@@ -9,6 +10,7 @@ mod embedding;
 mod gateway_faults;
 mod interactions;
 mod limits;
+mod openapi;
 mod operating;
 mod plugins;
 mod progress;

@@ -22,6 +22,7 @@ pub(super) async fn run(services: &Services, connection: &mut Connection, create
         None => open(services, connection, &create).await?,
     };
     connection.attend(&services.runtime.attendance, session.conversation_id);
+    connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     done(ResponseData::SessionReady(session_ready(&session)))
 }
 

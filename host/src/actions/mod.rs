@@ -26,6 +26,7 @@ use crate::{
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
+    outgoing::Subscriptions,
     protocol::{Action, ActionError, ErrorCode, Event, EventFrame, Frame, ResponseData},
     storage::{SharedStorage, StorageError},
     turn::{KnowledgeChatRuntime, TurnRegistry},
@@ -39,13 +40,15 @@ pub(crate) struct Services {
     pub(crate) turns: TurnRegistry,
     /// Their tasks; closed when the server stops, so that no new one starts.
     pub(crate) turn_tasks: TaskTracker,
+    /// Who hears what is published.
+    pub(crate) subscriptions: Subscriptions,
     auth: Arc<dyn AuthVerifier>,
 }
 
 impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
         let turns = TurnRegistry::new(&runtime.config.limits);
-        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), auth })
+        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), subscriptions: Subscriptions::default(), auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {

@@ -31,6 +31,8 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
         return Err(Refusal::new(ErrorCode::InternalError, "the server is shutting down; try again when it is back"));
     }
 
+    let org_settings = services.storage().org_settings(&session.org_id).await?;
+
     let ids = TurnIds {
         turn: TurnId(services.clock().new_id()),
         conversation: session.conversation_id,
@@ -54,6 +56,7 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
         skill,
         stream: message.stream,
         principal: connection.caller.principal.clone(),
+        org_settings,
     };
     let runtime = services.runtime.clone();
     services.turn_tasks.spawn(async move { runtime.run(turn, request).await });

@@ -20,6 +20,7 @@ pub(super) async fn session(
     let session = found.ok_or_else(unknown)?;
     services.storage().touch_session(session.id, services.clock().now()).await?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
+    connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     Ok(session)
 }
 

@@ -30,6 +30,14 @@ pub struct Limits {
     pub conversations: usize,
     /// Messages of one conversation; the oldest go first. Default 10 000.
     pub messages_per_conversation: usize,
+    /// Organisations that have settings of their own; a further one is refused. Default 10 000.
+    pub org_settings: usize,
+    /// Targets that one connection listens to for published events; the oldest sessions' go first. Default 256.
+    pub subscriptions: usize,
+    /// Body of one request to the admin API; a larger one is answered 413. Default 1 MiB.
+    pub admin_body_bytes: usize,
+    /// How long the body of a request to the admin API may take to arrive. Default 30 s.
+    pub admin_body: Duration,
     /// A session unused for this long expires. Default 24 h.
     pub session_idle: Duration,
     /// Messages of the history that the model is shown. Default 50.
@@ -172,6 +180,10 @@ impl Default for Limits {
             sessions: 100_000,
             conversations: 100_000,
             messages_per_conversation: 10_000,
+            org_settings: 10_000,
+            subscriptions: 256,
+            admin_body_bytes: MIB,
+            admin_body: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
             history_messages: 50,
             turn_log_bytes: 4 * MIB,

@@ -226,4 +226,8 @@ pub struct ModelInfo {
     pub input_cost_per_token: Option<f64>,
     /// US dollars a token of the reply.
     pub output_cost_per_token: Option<f64>,
+    /// The gateway's class of the model.
+    pub tier: Option<String>,
+    /// What the gateway recommends it for.
+    pub use_cases: Vec<String>,
 }

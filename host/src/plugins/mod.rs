@@ -37,6 +37,7 @@ mod survey;
 mod verify;
 
 pub use discover::FolderError;
+pub(crate) use discover::OWN_SUFFIX;
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};

@@ -36,6 +36,7 @@ pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub use hooks::{HookedCall, ToolHook};
 pub(crate) use log::{Dialect, Standing, Subscriber};
 pub(crate) use park::{FormAnswer, Verdict};
+pub(crate) use prompt::base_persona;
 pub use prompt::{PromptComposer, PromptContext, PromptPart, PromptSection};
 pub(crate) use registry::{Busy, FoundTurn, RunningTurn, TurnIds, TurnRegistry};
 pub use run::KnowledgeChatRuntime;

@@ -30,8 +30,8 @@ use crate::{
     model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
-        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark, USER_NAME,
+        ConversationPin, Direction, Message, MessagesBefore, OrgSettings, ParticipantKind, ParticipantRef, Session,
+        SharedStorage, StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
     tools::{HitSink, Interactions, ToolSet},
 };
@@ -54,6 +54,8 @@ pub(crate) struct TurnRequest {
     pub(crate) stream: bool,
     /// The verified caller.
     pub(crate) principal: Option<Principal>,
+    /// What the session's organisation has set.
+    pub(crate) org_settings: Option<Arc<OrgSettings>>,
 }
 
 /// Why a turn ended without a reply.
@@ -148,7 +150,8 @@ impl KnowledgeChatRuntime {
             Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let allowed = request.org_settings.as_ref().map(|settings| settings.default_tools.as_slice());
+        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, allowed)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
@@ -259,10 +262,10 @@ impl KnowledgeChatRuntime {
     fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
         // The offline model answers whatever is asked for, and no message can switch to it.
         if self.config.is_offline() {
-            &self.config.model
-        } else {
-            request.model.as_deref().unwrap_or(&self.config.model)
+            return &self.config.model;
         }
+        let of_org = || request.org_settings.as_ref()?.model.as_deref();
+        request.model.as_deref().or_else(of_org).unwrap_or(&self.config.model)
     }
 
     /// One model call, counted however it ends.
@@ -332,14 +335,17 @@ impl KnowledgeChatRuntime {
     }
 
     fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
+        let base = prompt::base_persona(self.config.persona.as_deref(), self.config.seed_kb);
+        let of_org = request.org_settings.as_deref().and_then(|settings| prompt::org_persona(settings, base));
+        let is_configured = of_org.is_some() || self.config.persona.is_some();
         let sections = prompt::sections(&prompt::Sections {
-            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            persona: of_org.as_deref().unwrap_or(base),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
         });
         let Some(composer) = &self.composer else { return prompt::system(&sections) };
         let conversation = context.conversation_id.as_deref().unwrap_or_default();
-        let told = PromptContext::new(self.config.persona.is_some(), &context.access, conversation);
+        let told = PromptContext::new(is_configured, &context.access, conversation);
         prompt::system(&composer.compose(sections, told))
     }
 
