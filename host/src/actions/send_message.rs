@@ -1,5 +1,5 @@
-//! `send_message`: checks everything in the protocol's order, then starts a turn. Nothing is stored and no
-//! acknowledgement is sent before every check has passed.
+//! `send_message`: checks everything in the protocol's order, then starts a turn. No message is stored and no
+//! acknowledgement is sent before every check has passed; the conversation itself is stored a little earlier.
 
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
     let session = visible::session(services, connection, message.session_id).await?;
     if services.turns.of_conversation(session.conversation_id).is_some() {
         return Err(busy(Busy::Conversation));
+    }
+    if let Some(unused) = services.drafts.of_session(session.id) {
+        services.write(&unused).await?;
     }
     if services.runtime.model.is_none() {
         let text = "no model gateway is configured: set SMOOAI_GATEWAY_KEY, or start with --model offline";

@@ -26,6 +26,9 @@ pub struct Limits {
     pub http_header: Duration,
     /// Sessions; the longest idle one goes first. Default 100 000.
     pub sessions: usize,
+    /// Sessions of one connection that nobody has used yet and that are therefore not stored; one more, and the oldest is
+    /// stored. Default 16.
+    pub unused_sessions: usize,
     /// Conversations; the longest idle one goes first. Default 100 000.
     pub conversations: usize,
     /// Messages of one conversation; the oldest go first. Default 10 000.
@@ -66,6 +69,9 @@ pub struct Limits {
     pub model_idle: Duration,
     /// Model call: longest duration. Default 600 s.
     pub model_total: Duration,
+    /// A call of a small model beside the turn (preamble, title): longest duration; then the turn does without.
+    /// Default 30 s.
+    pub model_aside: Duration,
     /// Model call: retries before the first byte. Default 3.
     pub model_retries: u32,
     /// Model call: first pause before a retry; doubles each time. Default 1 s.
@@ -178,6 +184,7 @@ impl Default for Limits {
             http_connections: 1024,
             http_header: Duration::from_secs(30),
             sessions: 100_000,
+            unused_sessions: 16,
             conversations: 100_000,
             messages_per_conversation: 10_000,
             org_settings: 10_000,
@@ -198,6 +205,7 @@ impl Default for Limits {
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
+            model_aside: Duration::from_secs(30),
             model_retries: 3,
             model_retry_base: Duration::from_secs(1),
             model_retry_max: Duration::from_secs(60),

@@ -113,6 +113,8 @@ pub struct ModelRequest {
     pub max_tokens: u32,
     /// Sampling temperature; absent lets the gateway decide.
     pub temperature: Option<f64>,
+    /// Whether the reply is wanted piece by piece. One that is not still comes as events, all at once.
+    pub stream: bool,
 }
 
 /// Tokens and money of one model call.

@@ -25,7 +25,7 @@ pub fn is_per_session(flag: &str) -> bool {
 pub const PROTOCOL: &str = "1.66";
 
 /// What a session may declare here to some effect.
-const SUPPORTED: [&str; 2] = [RESUME, TOOL_PROGRESS];
+const SUPPORTED: [&str; 4] = [RESUME, TOOL_PROGRESS, IDENTITY_FORM, CHOICE_CHIPS];
 
 /// What this server can do, for clients that want to know before they declare anything: `GET /capabilities`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

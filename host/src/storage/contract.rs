@@ -34,6 +34,7 @@ macro_rules! storage_contract {
             using_a_session_keeps_its_conversation,
             what_is_gone_cannot_be_changed,
             failed_turns_and_images_are_kept,
+            a_title_is_given_once_and_moves_nothing,
             an_organisations_settings_are_its_own,
         );
     };
@@ -243,6 +244,20 @@ pub(crate) async fn messages_before_an_instant(make: Make<'_>) {
     assert_eq!(texts(&storage, MessagesBefore::Instant(at(2)), 5).await, (vec!["1".into(), "0".into()], false));
     assert_eq!(texts(&storage, MessagesBefore::Instant(at(0)), 5).await, (vec![], false));
     assert_eq!(texts(&storage, MessagesBefore::Instant(at(9)), 1).await, (vec!["3".into()], true));
+}
+
+pub(crate) async fn a_title_is_given_once_and_moves_nothing(make: Make<'_>) {
+    let storage = filled(make, Limits::default(), 2).await;
+    say(&storage, 0, "hello", at(1)).await;
+    assert!(storage.title_conversation(conversation_id(0), "first").await.unwrap());
+    assert!(!storage.title_conversation(conversation_id(0), "second").await.unwrap());
+    let row = storage.conversation(conversation_id(0)).await.unwrap().unwrap();
+    assert_eq!((row.name.as_str(), row.updated_at), ("first", at(1)));
+
+    storage.rename_conversation(conversation_id(1), "chosen", at(2)).await.unwrap();
+    assert!(!storage.title_conversation(conversation_id(1), "late").await.unwrap());
+    assert_eq!(storage.conversation(conversation_id(1)).await.unwrap().unwrap().name, "chosen");
+    assert!(!storage.title_conversation(conversation_id(9), "nobody").await.unwrap());
 }
 
 pub(crate) async fn the_clock_may_go_backwards(make: Make<'_>) {

@@ -138,6 +138,16 @@ impl StorageAdapter for InMemoryStorageAdapter {
         Ok(true)
     }
 
+    async fn title_conversation(&self, id: ConversationId, name: &str) -> Result<bool, StorageError> {
+        let mut state = self.state();
+        let Ok(row) = state.row_mut(id) else { return Ok(false) };
+        let is_untitled = row.conversation.name.starts_with(PLACEHOLDER_PREFIX);
+        if is_untitled {
+            row.conversation.name = name.to_owned();
+        }
+        Ok(is_untitled)
+    }
+
     async fn set_conversation_metadata(
         &self,
         id: ConversationId,

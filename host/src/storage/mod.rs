@@ -364,6 +364,10 @@ pub trait StorageAdapter: Send + Sync + 'static {
     /// Sets the name and `updated_at`. Returns whether the conversation exists.
     async fn rename_conversation(&self, id: ConversationId, name: &str, now: Timestamp) -> Result<bool, StorageError>;
 
+    /// Gives a name to a conversation that still has a placeholder; one that was chosen stays. Returns whether it was
+    /// given. The conversation keeps its place in the list: nothing was said.
+    async fn title_conversation(&self, id: ConversationId, name: &str) -> Result<bool, StorageError>;
+
     /// Replaces one key of the conversation's metadata; `None` removes it.
     ///
     /// # Errors

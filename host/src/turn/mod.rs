@@ -11,6 +11,7 @@
 //! A turn belongs to its conversation: it writes to a log of its own, and connections subscribe. It never sees a
 //! socket.
 
+mod aside;
 mod attendance;
 mod citations;
 mod confirmation;
@@ -21,6 +22,7 @@ mod interaction;
 mod kept;
 mod log;
 mod park;
+mod preamble;
 mod prompt;
 mod reading;
 mod registry;
@@ -28,6 +30,7 @@ mod reply;
 mod run;
 mod skills;
 mod stopwatch;
+mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;

@@ -58,6 +58,13 @@ pub(crate) struct TurnRequest {
     pub(crate) org_settings: Option<Arc<OrgSettings>>,
 }
 
+/// What a turn came to.
+struct Done {
+    answer: Answer,
+    /// The first thing the visitor said, when nothing of the conversation was answered before.
+    opening: Option<String>,
+}
+
 /// Why a turn ended without a reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TurnFailure {
@@ -126,7 +133,7 @@ impl KnowledgeChatRuntime {
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
             let outcome = match self.keeping_alive(turn, work).await {
-                Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
+                Ok(Ok(done)) => self.complete(turn, &request, done).await,
                 Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
                 Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
@@ -141,9 +148,11 @@ impl KnowledgeChatRuntime {
     }
 
     /// From the user's message to the reply, or to the reason why there is none.
-    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
+    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Done, TurnFailure> {
+        let mut preamble = self.start_preamble(turn, request);
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
+        let opening = history::unanswered_opening(&history, &request.text);
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
         let interactions =
@@ -160,19 +169,24 @@ impl KnowledgeChatRuntime {
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
             let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+            if iteration == 1 {
+                // What the model does from now on is seen; a word of waiting would come too late.
+                drop(preamble.take());
+            }
             let calls = transcript.push_reply(reply);
             if calls.is_empty() || is_last {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
         }
-        Ok(Answer {
+        let answer = Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
-            usage: Some(transcript.usage()),
+            usage: transcript.usage(),
             citations: citations::from_hits(&cited.take()),
             directive: context.directive_sink.take(),
             ..Answer::text(MessageId(self.clock.new_id()), transcript.reply_text())
-        })
+        };
+        Ok(Done { answer, opening })
     }
 
     async fn read_history(&self, request: &TurnRequest) -> Result<Vec<ModelMessage>, StorageError> {
@@ -309,6 +323,7 @@ impl KnowledgeChatRuntime {
             tools: tools.model_tools(),
             max_tokens: self.config.max_tokens,
             temperature: self.config.temperature,
+            stream: true,
         };
         let stream = turn.unless_cancelled(model.stream(model_request)).await??;
         // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
@@ -349,8 +364,8 @@ impl KnowledgeChatRuntime {
         prompt::system(&composer.compose(sections, told))
     }
 
-    /// Stores the reply, then ends the turn with it.
-    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) -> TurnOutcome {
+    /// Stores the reply and titles the conversation, then ends the turn with the reply.
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, Done { answer, opening }: Done) -> TurnOutcome {
         if !turn.claim_end() {
             return TurnOutcome::Cancelled;
         }
@@ -364,6 +379,9 @@ impl KnowledgeChatRuntime {
                 turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
                 return TurnOutcome::Failed;
             }
+        }
+        if let Some(opening) = opening {
+            self.title(turn.ids.conversation, &opening, &answer.text).await;
         }
         turn.finish(Event::EventualResponse(Box::new(answer)));
         TurnOutcome::Completed
