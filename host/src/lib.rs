@@ -27,6 +27,7 @@ pub mod ids;
 pub mod knowledge;
 mod metrics;
 pub mod model;
+mod otp;
 mod outgoing;
 pub mod plugins;
 pub mod protocol;
@@ -38,11 +39,12 @@ mod tools;
 mod turn;
 pub mod workbench;
 
-pub use config::{ServerConfig, StorageBackend};
+pub use config::{AgentConfig, ServerConfig, StorageBackend};
+pub use otp::{OtpChannel, OtpDelivery, OtpDeliveryError, OtpService};
 pub use server::AppState;
 pub use turn::{
-    HookedCall, KnowledgeChatRuntime, PromptComposer, PromptContext, PromptPart, PromptSection, Skill, SkillResolver,
-    ToolHook,
+    AgentConfigResolver, AgentQuery, AgentUnavailable, HookedCall, KnowledgeChatRuntime, PersonaOrigin, PromptComposer,
+    PromptContext, PromptPart, PromptSection, Skill, SkillResolver, ToolHook,
 };
 
 /// The local flavor: everything in memory, loopback only, in one process.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod admin;
+mod agents;
 mod attachments;
 mod cancel;
 mod confirmation;
@@ -12,6 +13,7 @@ mod gateway_faults;
 mod interactions;
 mod late_storage;
 mod limits;
+mod one_time_codes;
 mod openapi;
 mod operating;
 mod plugins;

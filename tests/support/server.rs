@@ -30,11 +30,7 @@ impl TestServer {
 
     /// As [`with_model`](Self::with_model), with a configuration of the test's own.
     pub async fn with_config(script: impl Into<Script>, change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let model = ScriptedModel::start(script).await;
-        let mut config = config_for(&model);
-        change(&mut config);
-        let builder = LocalServer::builder().addr(any_port()).config(config);
-        Self { server: builder.spawn().await.expect("the server starts"), model: Some(model) }
+        Self::build_with(script, change, |builder| builder).await
     }
 
     /// As [`with_model`](Self::with_model), with a builder of the test's own.
@@ -42,9 +38,20 @@ impl TestServer {
         script: impl Into<Script>,
         change: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder,
     ) -> Self {
+        Self::build_with(script, |_| {}, change).await
+    }
+
+    /// As [`with_model`](Self::with_model), with a configuration and a builder of the test's own.
+    pub async fn build_with(
+        script: impl Into<Script>,
+        configure: impl FnOnce(&mut ServerConfig),
+        build: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder,
+    ) -> Self {
         let model = ScriptedModel::start(script).await;
-        let builder = LocalServer::builder().addr(any_port()).config(config_for(&model));
-        Self { server: change(builder).spawn().await.expect("the server starts"), model: Some(model) }
+        let mut config = config_for(&model);
+        configure(&mut config);
+        let builder = LocalServer::builder().addr(any_port()).config(config);
+        Self { server: build(builder).spawn().await.expect("the server starts"), model: Some(model) }
     }
 
     /// A server without a gateway key.

@@ -7,8 +7,10 @@ use jackfield_plugin_api::GatewayKey;
 use serde_json::{Value, json};
 
 use super::{
-    AskPolicy, AuthMode, Authority, ConfigError, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
+    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
     StorageBackend, WebOrigin,
+    agent_keys::AgentKey,
+    agents,
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
     values::{Given, Misfit, duration_text, size_text},
 };
@@ -49,6 +51,9 @@ impl Draft {
             return Err(ConfigError::Contradiction(
                 "auth.strict needs a token to check; say --token-file FILE or set auth.token".into(),
             ));
+        }
+        if let Some(wrong) = agents::contradiction(&self.config.agents, &self.config.auth_tools) {
+            return Err(ConfigError::Contradiction(wrong));
         }
         Ok(self.config)
     }
@@ -356,6 +361,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.confirm_tools),
     },
     Setting {
+        name: "tools.auth",
+        env: &["SMOOTH_AGENT_AUTH_TOOLS"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.auth_tools = given.list()?;
+            Ok(())
+        },
+        show: |config| json!(config.auth_tools),
+    },
+    Setting {
         name: "plugins.folders",
         env: &[],
         flag: Some("--plugins DIR"),
@@ -458,6 +474,7 @@ pub(super) enum Target {
     Setting(&'static Setting),
     Limit(&'static LimitField),
     Plugin(PluginId, PluginKey),
+    Agent(String, AgentKey),
 }
 
 impl Target {
@@ -472,6 +489,7 @@ impl Target {
             Target::Setting(setting) => setting.name.to_owned(),
             Target::Limit(limit) => format!("limits.{}", limit.name),
             Target::Plugin(id, key) => format!("plugins.{id}.{}", key.name()),
+            Target::Agent(name, key) => format!("agents.{name}.{}", key.name()),
         }
     }
 
@@ -495,6 +513,7 @@ impl Target {
             Target::Setting(setting) => setting.project,
             Target::Limit(_) => ProjectRule::Tighter,
             Target::Plugin(..) => ProjectRule::Never,
+            Target::Agent(_, key) => key.project(),
         }
     }
 
@@ -519,6 +538,7 @@ impl Target {
                 Ok(())
             }
             Target::Plugin(id, key) => key.set(draft.config.plugins.by_id.entry(id.clone()).or_default(), given),
+            Target::Agent(name, key) => key.set(draft.config.agents.entry(name.clone()).or_default(), given),
         }
     }
 
@@ -535,6 +555,7 @@ impl Target {
                 }
             }
             Target::Plugin(id, key) => key.show(&config.plugins.settings(id)),
+            Target::Agent(name, key) => key.show(config.agents.get(name).unwrap_or(&AgentConfig::default())),
         }
     }
 }

@@ -63,6 +63,20 @@ pub struct Limits {
     pub confirmation_chars: usize,
     /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
     pub interaction_chars: usize,
+    /// How long a one-time code counts. Default 10 min.
+    pub otp_life: Duration,
+    /// Tries that one code allows; past it the code is void. Default 5.
+    pub otp_attempts: u32,
+    /// Shortest time between two codes for one session or one contact; sooner none is sent. Default 60 s.
+    pub otp_resend: Duration,
+    /// Codes for one contact in an hour; a further one is not sent. Default 5.
+    pub otp_sends_per_contact: usize,
+    /// Codes for all contacts in an hour; a further one is not sent. Default 10 000.
+    pub otp_sends: usize,
+    /// How long the embedding program may take to deliver a code; past it the code is void. Default 10 s.
+    pub otp_delivery: Duration,
+    /// How long the embedding program may take to say what an agent is; past it the turn fails. Default 5 s.
+    pub agent_config: Duration,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -202,6 +216,13 @@ impl Default for Limits {
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
             interaction_chars: 1000,
+            otp_life: Duration::from_secs(10 * 60),
+            otp_attempts: 5,
+            otp_resend: Duration::from_secs(60),
+            otp_sends_per_contact: 5,
+            otp_sends: 10_000,
+            otp_delivery: Duration::from_secs(10),
+            agent_config: Duration::from_secs(5),
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),

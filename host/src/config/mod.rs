@@ -1,6 +1,8 @@
 //! Every setting and every limit, in one typed value. It is read once, from the command line, the environment, files
 //! and defaults (`sources`); nothing below `main` reads the environment again.
 
+mod agent_keys;
+mod agents;
 mod error;
 mod keys;
 mod limits;
@@ -17,6 +19,7 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use serde_json::Value;
 
+pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
 pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder};
@@ -195,6 +198,11 @@ pub struct ServerConfig {
     pub org_id: String,
     /// Parts of tool names that need a human's yes.
     pub confirm_tools: Vec<String>,
+    /// Names of tools for which an agent may say how well they have to know the user; for any other tool such a rule
+    /// does not hold.
+    pub auth_tools: Vec<String>,
+    /// The agents, by id or by a name that clients know; one that is not here gets the defaults.
+    pub agents: BTreeMap<String, AgentConfig>,
     /// Extra `Host` names that are accepted.
     pub allowed_hosts: Vec<String>,
     /// Pages that may connect, as origins (`http://localhost:5173`).
@@ -234,6 +242,8 @@ impl Default for ServerConfig {
             strict_auth: false,
             org_id: REFERENCE_ORG.to_owned(),
             confirm_tools: Vec::new(),
+            auth_tools: Vec::new(),
+            agents: BTreeMap::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
@@ -251,6 +261,11 @@ impl ServerConfig {
     /// Where to listen.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
+    }
+
+    /// What is written about this agent.
+    pub fn agent(&self, agent_id: &str) -> Option<&AgentConfig> {
+        agents::find(&self.agents, agent_id)
     }
 
     /// The settings of the environment alone, over the defaults; what has no effect here is logged as one warning.

@@ -157,6 +157,17 @@ impl Given<'_> {
         }
     }
 
+    /// The entries of a table, each to be read by itself.
+    pub(super) fn entries(&self) -> Result<Vec<(&str, Given<'_>)>, Misfit> {
+        let Value::Table(entries) = self.value else { return Err(self.misfit("a table")) };
+        Ok(entries.iter().map(|(key, value)| (key.as_str(), Given { value, ..*self })).collect())
+    }
+
+    /// Whatever it is, as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        to_json(self.value)
+    }
+
     /// A duration such as `30s`, at least one millisecond.
     pub(super) fn duration(&self) -> Result<Duration, Misfit> {
         const EXPECTED: &str = "a duration such as 250ms, 30s, 5m or 24h (at most 365d)";

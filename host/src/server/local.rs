@@ -11,9 +11,10 @@ use crate::{
     auth::{AuthVerifier, MODE_NONE},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
+    otp::OtpService,
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
-    turn::{PromptComposer, SkillResolver, ToolHook},
+    turn::{AgentConfigResolver, PromptComposer, SkillResolver, ToolHook},
 };
 
 /// Where the local flavor listens unless told otherwise.
@@ -68,6 +69,8 @@ pub struct LocalServerBuilder {
     allowed_hosts: Vec<String>,
     state_dir: Option<PathBuf>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
+    agents: Option<Arc<dyn AgentConfigResolver>>,
+    otp_service: Option<Arc<dyn OtpService>>,
 }
 
 impl Default for LocalServerBuilder {
@@ -87,6 +90,8 @@ impl Default for LocalServerBuilder {
             allowed_hosts: Vec::new(),
             state_dir: None,
             prompt_composer: None,
+            agents: None,
+            otp_service: None,
         }
     }
 }
@@ -170,6 +175,20 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Says what single agents are: instructions, tools, model and the like. Asked before the configuration's own agents.
+    /// Default: only those.
+    pub fn agents(mut self, agents: Arc<dyn AgentConfigResolver>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Delivers the one-time codes with which visitors are verified. Default: none, so that no visitor ever is and tools
+    /// that need it are refused.
+    pub fn otp_service(mut self, service: Arc<dyn OtpService>) -> Self {
+        self.otp_service = Some(service);
+        self
+    }
+
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
     /// runs, so that the command line finds it. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
@@ -188,6 +207,7 @@ impl LocalServerBuilder {
         let tools = self.tools.clone();
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
+        let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
         let checks_tokens = match &auth {
@@ -212,6 +232,12 @@ impl LocalServerBuilder {
         }
         if let Some(composer) = composer {
             state = state.with_prompt_composer(composer);
+        }
+        if let Some(agents) = agents {
+            state = state.with_agents(agents);
+        }
+        if let Some(service) = otp_service {
+            state = state.with_otp_service(service);
         }
         state = state.with_tool_hooks(hooks);
         let run_file = RunFile::of_this_process(addr, state.admin_token.clone());
@@ -260,6 +286,8 @@ impl fmt::Debug for LocalServerBuilder {
             .field("seed_kb", &self.seed_kb)
             .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
             .field("tools", &self.tools.is_some())
+            .field("agents", &self.agents.is_some())
+            .field("otp_service", &self.otp_service.is_some())
             .field("plugins", &self.plugins.as_ref().map(|plugins| &plugins.folders))
             .finish_non_exhaustive()
     }

@@ -26,11 +26,15 @@ use crate::{
     knowledge::{KnowledgeBase, demo_documents},
     metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
+    otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
-    turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
+    turn::{
+        AgentConfigResolver, Agents, KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook,
+        TurnTools,
+    },
 };
 
 /// Why a server could not start, or why it ended.
@@ -99,6 +103,8 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    agents: Option<Arc<dyn AgentConfigResolver>>,
+    otp: Option<Arc<dyn OtpService>>,
     admin_token: GatewayKey,
     metrics: Metrics,
 }
@@ -140,6 +146,8 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         hooks: Vec::new(),
         skills,
         composer: None,
+        agents: None,
+        otp: None,
     })
 }
 
@@ -182,6 +190,20 @@ impl AppState {
         self
     }
 
+    /// Asks this program for agents, before its configuration.
+    #[must_use]
+    pub fn with_agents(mut self, agents: Arc<dyn AgentConfigResolver>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Verifies visitors with codes that this service delivers.
+    #[must_use]
+    pub fn with_otp_service(mut self, service: Arc<dyn OtpService>) -> Self {
+        self.otp = Some(service);
+        self
+    }
+
     /// Offers the tools of this provider in every turn.
     #[must_use]
     pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
@@ -195,6 +217,8 @@ impl AppState {
             hooks: self.hooks,
             skills: self.skills,
             composer: self.composer,
+            agents: Agents::new(self.config.clone(), self.agents),
+            otp: self.otp.map(|service| OtpDesk::new(service, self.clock.clone(), &self.config.limits)),
             config: self.config.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
