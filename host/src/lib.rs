@@ -28,6 +28,7 @@ pub mod knowledge;
 mod metrics;
 pub mod model;
 mod otp;
+mod outbound;
 mod outgoing;
 pub mod plugins;
 pub mod protocol;

@@ -5,6 +5,7 @@
 mod admin;
 mod agents;
 mod attachments;
+mod auth;
 mod cancel;
 mod confirmation;
 mod connection;

@@ -10,3 +10,4 @@ pub mod numbering;
 pub mod ordering;
 pub mod plugins;
 pub mod server;
+pub mod tokens;

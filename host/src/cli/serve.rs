@@ -93,11 +93,13 @@ pub(super) async fn start(config: ServerConfig) -> Result<LocalServer, Failure> 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
-            StartError::Config(_) | StartError::Guard(_) | StartError::Gateway(_) | StartError::Unprotected(_) => {
-                Exit::Config
-            }
             StartError::StoppedAtOnce(StopRequest::Terminate) => Exit::Terminated,
             StartError::StoppedAtOnce(_) => Exit::Interrupted,
+            StartError::Config(_)
+            | StartError::Guard(_)
+            | StartError::Gateway(_)
+            | StartError::Auth(_)
+            | StartError::Unprotected(_) => Exit::Config,
             _ => Exit::Failure,
         };
         Self::new(exit, error.to_string())

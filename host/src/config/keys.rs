@@ -3,14 +3,14 @@
 
 use std::net::IpAddr;
 
-use jackfield_plugin_api::GatewayKey;
 use serde_json::{Value, json};
 
 use super::{
-    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
-    StorageBackend, WebOrigin,
+    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, JwtKey, NameConflict, OnDisconnect, PluginSettings,
+    ServerConfig, StorageBackend, WebOrigin,
     agent_keys::AgentKey,
     agents,
+    auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
     values::{Given, Misfit, duration_text, size_text},
 };
@@ -20,34 +20,14 @@ use crate::ids::PluginId;
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) config: ServerConfig,
-    auth_mode: Option<AuthModeName>,
-    token: Option<GatewayKey>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AuthModeName {
-    None,
-    LocalToken,
+    auth: AuthDraft,
 }
 
 impl Draft {
     /// Joins what belongs together. A mode without its secret does not become an open server.
     pub(super) fn finish(mut self) -> Result<ServerConfig, ConfigError> {
-        self.config.auth = match (self.auth_mode, self.token) {
-            (None | Some(AuthModeName::LocalToken), Some(token)) => AuthMode::LocalToken(token),
-            (None | Some(AuthModeName::None), None) => AuthMode::None,
-            (Some(AuthModeName::LocalToken), None) => {
-                return Err(ConfigError::Contradiction(
-                    "auth.mode local-token needs a token; say --token-file FILE or set auth.token".into(),
-                ));
-            }
-            (Some(AuthModeName::None), Some(_)) => {
-                return Err(ConfigError::Contradiction(
-                    "auth.mode none checks no token, but auth.token is set; remove one of the two".into(),
-                ));
-            }
-        };
-        if self.config.strict_auth && self.config.auth == AuthMode::None {
+        self.config.auth = self.auth.finish().map_err(ConfigError::Contradiction)?;
+        if self.config.strict_auth && matches!(self.config.auth, AuthMode::None | AuthMode::Disabled) {
             return Err(ConfigError::Contradiction(
                 "auth.strict needs a token to check; say --token-file FILE or set auth.token".into(),
             ));
@@ -159,14 +139,71 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         project: ProjectRule::Never,
         set: |draft, given| {
-            let modes = [("none", AuthModeName::None), ("local-token", AuthModeName::LocalToken)];
-            draft.auth_mode = Some(given.choice(&modes)?);
+            draft.auth.mode = Some(given.choice(&AuthModeName::ALL)?);
             Ok(())
         },
-        show: |config| match config.auth {
-            AuthMode::None => json!("none"),
-            AuthMode::LocalToken(_) => json!("local-token"),
+        show: |config| json!(mode_name(&config.auth)),
+    },
+    Setting {
+        name: "auth.jwt_secret",
+        env: &["AUTH_JWT_HS256_SECRET"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_secret = Some(given.secret()?);
+            Ok(())
         },
+        show: |config| secret_shown(matches!(jwt_key(config), Some(JwtKey::Hs256(_)))),
+    },
+    Setting {
+        name: "auth.jwt_public_key",
+        env: &["AUTH_JWT_RS256_PUBLIC_KEY"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_public_key = Some(given.public_key()?);
+            Ok(())
+        },
+        show: |config| match jwt_key(config) {
+            Some(JwtKey::Rs256(pem)) => json!(pem),
+            _ => Value::Null,
+        },
+    },
+    Setting {
+        name: "auth.jwt_jwks_url",
+        env: &["AUTH_JWT_JWKS_URL"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_jwks_url = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| match jwt_key(config) {
+            Some(JwtKey::Jwks(url)) => json!(url),
+            _ => Value::Null,
+        },
+    },
+    Setting {
+        name: "auth.jwt_issuer",
+        env: &["AUTH_JWT_ISSUER"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_issuer = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(jwt(config).and_then(|jwt| jwt.issuer.as_ref())),
+    },
+    Setting {
+        name: "auth.jwt_audience",
+        env: &["AUTH_JWT_AUDIENCE"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_audience = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(jwt(config).and_then(|jwt| jwt.audience.as_ref())),
     },
     Setting {
         name: "auth.token",
@@ -174,7 +211,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: Some("--token-file FILE"),
         project: ProjectRule::Never,
         set: |draft, given| {
-            draft.token = Some(given.secret()?);
+            draft.auth.token = Some(given.secret()?);
             Ok(())
         },
         show: |config| secret_shown(matches!(config.auth, AuthMode::LocalToken(_))),

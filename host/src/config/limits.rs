@@ -41,6 +41,14 @@ pub struct Limits {
     pub admin_body_bytes: usize,
     /// How long the body of a request to the admin API may take to arrive. Default 30 s.
     pub admin_body: Duration,
+    /// Asking for a key set or a widget policy: longest duration; also the pause after a failure. Default 5 s.
+    pub auth_fetch: Duration,
+    /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
+    pub auth_fetch_bytes: usize,
+    /// How long a key set is used before it is fetched again. Default 300 s.
+    pub auth_keys_kept: Duration,
+    /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
+    pub auth_keys_refresh: Duration,
     /// A session unused for this long expires. Default 24 h.
     pub session_idle: Duration,
     /// Messages of the history that the model is shown. Default 50.
@@ -205,6 +213,10 @@ impl Default for Limits {
             subscriptions: 256,
             admin_body_bytes: MIB,
             admin_body: Duration::from_secs(30),
+            auth_fetch: Duration::from_secs(5),
+            auth_fetch_bytes: MIB,
+            auth_keys_kept: Duration::from_secs(300),
+            auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
             history_messages: 50,
             turn_log_bytes: 4 * MIB,

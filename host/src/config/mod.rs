@@ -3,6 +3,7 @@
 
 mod agent_keys;
 mod agents;
+mod auth;
 mod error;
 mod keys;
 mod limits;
@@ -72,6 +73,36 @@ pub enum AuthMode {
     None,
     /// One shared secret.
     LocalToken(GatewayKey),
+    /// Signed JSON Web Tokens.
+    Jwt(JwtSettings),
+    /// Unsigned claims of a proxy in front, which nobody else may reach the server without.
+    Trusted,
+    /// No token is taken: everybody is anonymous, and nobody may use the admin API.
+    Disabled,
+}
+
+/// How JSON Web Tokens are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// What has signed them.
+    pub key: JwtKey,
+    /// Who has to have issued them.
+    pub issuer: Option<String>,
+    /// Whom they have to be for.
+    pub audience: Option<String>,
+    /// The mode is called `smoo`, which demands an issuer.
+    pub smoo: bool,
+}
+
+/// What signs JSON Web Tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKey {
+    /// A shared secret; the algorithm is HS256.
+    Hs256(GatewayKey),
+    /// The private half of this RSA key, in PEM form; the algorithm is RS256.
+    Rs256(String),
+    /// A key of the set at this address; the algorithm is what the set says, never one with a shared secret.
+    Jwks(String),
 }
 
 /// What happens to a running turn when the connection that started it goes away.

@@ -190,6 +190,15 @@ impl Given<'_> {
         size.filter(fits).ok_or_else(|| self.misfit("a size such as 512, 64KiB or 1MiB"))
     }
 
+    /// A public key in PEM form, as it is or as `file:PATH`. An environment variable may write its line breaks as `\n`.
+    pub(super) fn public_key(&self) -> Result<String, Misfit> {
+        let text = self.text()?;
+        let Some(path) = text.strip_prefix("file:") else { return Ok(text.replace("\\n", "\n")) };
+        let read = read_secret(&self.in_folder(path));
+        let misfit = |found| Misfit { expected: "a readable file with a public key".into(), found };
+        read.map(|key| key.reveal().to_owned()).map_err(misfit)
+    }
+
     /// A secret: `env:NAME` or `file:PATH`, or, in an environment variable only, the secret itself.
     pub(super) fn secret(&self) -> Result<GatewayKey, Misfit> {
         let misfit = |expected: &str, found: &str| Misfit { expected: expected.into(), found: found.into() };

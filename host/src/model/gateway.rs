@@ -37,7 +37,7 @@ use super::{
     transport::{ReplyBody, SendError, Transport},
     usage::prompt_chars,
 };
-use crate::{clock::SharedClock, config::Limits};
+use crate::{clock::SharedClock, config::Limits, outbound::tls_config};
 
 /// Names us to the gateway.
 const OUR_NAME: &str = concat!("jackfield/", env!("CARGO_PKG_VERSION"));
@@ -421,22 +421,6 @@ fn headers(base: &Url, key: &GatewayKey) -> Result<HeaderMap, GatewaySettingsErr
         headers.insert(AUTHORIZATION, bearer);
     }
     Ok(headers)
-}
-
-/// Without TLS no certificates are read. The crypto provider is named here, so that none has to be installed for the
-/// whole process.
-fn tls_config(with_certificates: bool) -> Result<rustls::ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let config = if with_certificates {
-        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    };
-    Ok(config)
 }
 
 fn cost(headers: &HeaderMap) -> Option<f64> {

@@ -8,7 +8,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{StartError, StopRequest, StopRequests, build_state, serve, shutdown::Stop};
 use crate::{
-    auth::{AuthVerifier, MODE_NONE},
+    auth::{AuthVerifier, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
     otp::OtpService,
@@ -210,11 +210,11 @@ impl LocalServerBuilder {
         let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
-        let checks_tokens = match &auth {
-            Some(verifier) => verifier.mode() != MODE_NONE,
-            None => config.auth != AuthMode::None,
+        let is_guarded = match &auth {
+            Some(verifier) => checks_tokens(verifier.mode()),
+            None => matches!(config.auth, AuthMode::LocalToken(_) | AuthMode::Jwt(_)),
         };
-        bind_allowed(addr, checks_tokens, config.allow_unauthenticated)?;
+        bind_allowed(addr, is_guarded, config.allow_unauthenticated)?;
         let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
         // The guard compares `Host` with the address that is really bound.

@@ -19,9 +19,9 @@ pub use signals::{StopRequest, StopRequests, stop_requested};
 
 use crate::{
     actions::Services,
-    auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
+    auth::{self, AuthSettingsError, AuthVerifier},
     clock::{SharedClock, SystemClock},
-    config::{AuthMode, ConfigError, ServerConfig},
+    config::{ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
     metrics::Metrics,
@@ -67,6 +67,9 @@ pub enum StartError {
     /// A plugin folder cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// Tokens could never be checked as configured.
+    #[error(transparent)]
+    Auth(#[from] AuthSettingsError),
     /// The model gateway cannot be used as configured.
     #[error(transparent)]
     Gateway(#[from] GatewaySettingsError),
@@ -127,10 +130,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         }
     }
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
-    let auth: Arc<dyn AuthVerifier> = match &config.auth {
-        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
-        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
-    };
+    let auth = auth::configured(&config, &clock)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
@@ -239,7 +239,7 @@ pub fn router(state: AppState) -> Router {
 }
 
 fn routes(live: &Arc<Live>) -> Router {
-    let checks_tokens = live.services.auth().mode() != MODE_NONE;
+    let checks_tokens = auth::checks_tokens(live.services.auth().mode());
     let policy = guard_policy(live.services.config(), checks_tokens);
     http::routes(live.clone(), policy.expect("`build_state` has read the same lists"))
 }
