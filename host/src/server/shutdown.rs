@@ -31,6 +31,7 @@ pub(super) struct Stop {
 /// [`Limits::shutdown`](crate::config::Limits::shutdown), or less when somebody is in a hurry.
 pub(super) async fn drain(live: &Arc<Live>, requests: &Requests, stop: &Stop) {
     stop.gently.cancelled().await;
+    live.connectors.stop();
     let services = &live.services;
     services.turn_tasks.close();
     live.sockets.close();
