@@ -21,7 +21,8 @@ Exit codes:
   6    a plugin does not fit this host: target, interface, C library, compiler
   7    no model can be reached (no key, or the gateway does not answer)
   8    a tool call needed a human's yes and nobody could give it
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C before the work was done
+  143  stopped by SIGTERM before the work was done
 
 Environment: SMOOAI_GATEWAY_KEY (the gateway's key), SMOOAI_GATEWAY_URL, SMOOTH_AGENT_MODEL and the other known
 names; JACKFIELD_SECTION__KEY for every setting that `jackfield config show` lists; RUST_LOG; NO_COLOR.";
@@ -656,7 +657,7 @@ mod tests {
             Exit::NoModel,
             Exit::NeedsApproval,
         ];
-        for exit in all.into_iter().chain([Exit::Interrupted]) {
+        for exit in all.into_iter().chain([Exit::Interrupted, Exit::Terminated]) {
             assert!(help.lines().any(|line| line.starts_with(&format!("  {} ", exit as u8))), "{exit:?}");
         }
     }
