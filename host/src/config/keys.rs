@@ -12,7 +12,6 @@ use super::{
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
-    trust,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -229,6 +228,72 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| json!(config.strict_auth),
+    },
+    Setting {
+        name: "widget.serve",
+        env: &[],
+        flag: Some("--widget"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.serve = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.serve),
+    },
+    Setting {
+        name: "widget.token",
+        env: &[],
+        flag: Some("--widget-token-file FILE"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.token = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.token.is_some()),
+    },
+    Setting {
+        name: "widget.strict",
+        env: &["WIDGET_AUTH_STRICT"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.strict = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.strict),
+    },
+    Setting {
+        name: "widget.policy_url",
+        env: &["WIDGET_AUTH_URL"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_url = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_url),
+    },
+    Setting {
+        name: "widget.policy_bearer",
+        env: &["WIDGET_AUTH_BEARER"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_bearer = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.policy_bearer.is_some()),
+    },
+    Setting {
+        name: "widget.policy_ttl_seconds",
+        env: &["WIDGET_AUTH_TTL_SECS"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_ttl = std::time::Duration::from_secs(given.whole(0, 86_400)?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_ttl.as_secs()),
     },
     Setting {
         name: "auth.org",
@@ -476,64 +541,6 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| json!(config.plugins.private_folder),
-    },
-    Setting {
-        name: "plugins.require_signed",
-        env: &[],
-        flag: Some("--require-signed"),
-        project: ProjectRule::Never,
-        set: |draft, given| {
-            draft.config.plugins.trust.require_signed = given.yes_or_no()?;
-            Ok(())
-        },
-        show: |config| json!(config.plugins.trust.require_signed),
-    },
-    Setting {
-        name: "plugins.trusted_keys",
-        env: &[],
-        flag: None,
-        project: ProjectRule::Never,
-        set: |draft, given| {
-            let expected = "minisign public keys in one line each (RW…)";
-            draft.config.plugins.trust.keys = checked(given, trust::is_public_key, expected)?;
-            Ok(())
-        },
-        show: |config| json!(config.plugins.trust.keys),
-    },
-    Setting {
-        name: "plugins.allow",
-        env: &[],
-        flag: None,
-        project: ProjectRule::Never,
-        set: |draft, given| {
-            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
-            draft.config.plugins.trust.allow = checked(given, trust::is_sha256, expected)?;
-            Ok(())
-        },
-        show: |config| json!(config.plugins.trust.allow),
-    },
-    Setting {
-        name: "plugins.deny",
-        env: &[],
-        flag: None,
-        project: ProjectRule::Never,
-        set: |draft, given| {
-            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
-            draft.config.plugins.trust.deny = checked(given, trust::is_sha256, expected)?;
-            Ok(())
-        },
-        show: |config| json!(config.plugins.trust.deny),
-    },
-    Setting {
-        name: "plugins.pin",
-        env: &[],
-        flag: None,
-        project: ProjectRule::Never,
-        set: |draft, given| {
-            draft.config.plugins.trust.pin = given.yes_or_no()?;
-            Ok(())
-        },
-        show: |config| json!(config.plugins.trust.pin),
     },
     Setting {
         name: "plugins.name_conflict",

@@ -20,10 +20,6 @@ pub struct Limits {
     pub outgoing_events: usize,
     /// Open connections; a further one is answered 503. Default 10 000.
     pub connections: usize,
-    /// Open connections that speak HTTP, or are about to become WebSockets; a further one waits. Default 1024.
-    pub http_connections: usize,
-    /// Longest wait for a request on a connection, and for its whole head; then the connection is closed. Default 30 s.
-    pub http_header: Duration,
     /// Sessions; the longest idle one goes first. Default 100 000.
     pub sessions: usize,
     /// Sessions of one connection that nobody has used yet and that are therefore not stored; one more, and the oldest is
@@ -45,6 +41,8 @@ pub struct Limits {
     pub auth_fetch: Duration,
     /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
     pub auth_fetch_bytes: usize,
+    /// Widget policies that are kept, of agents that have none, too; the oldest go first. Default 1024.
+    pub widget_policies: usize,
     /// How long a key set is used before it is fetched again. Default 300 s.
     pub auth_keys_kept: Duration,
     /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
@@ -230,8 +228,6 @@ impl Default for Limits {
             outgoing_bytes: MIB,
             outgoing_events: 4096,
             connections: 10_000,
-            http_connections: 1024,
-            http_header: Duration::from_secs(30),
             sessions: 100_000,
             unused_sessions: 16,
             conversations: 100_000,
@@ -242,6 +238,7 @@ impl Default for Limits {
             admin_body: Duration::from_secs(30),
             auth_fetch: Duration::from_secs(5),
             auth_fetch_bytes: MIB,
+            widget_policies: 1024,
             auth_keys_kept: Duration::from_secs(300),
             auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),

@@ -7,7 +7,6 @@ use super::{
     discover::discover,
     host_facts,
     manifest::{Manifest, PluginBytes},
-    trust::{self, Candidate},
     verify::verify,
 };
 use crate::{
@@ -58,13 +57,7 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
     let (state, reason) = match verify(&binary, &manifest, host_facts()) {
         Err(refusal) => (REJECTED, Some(refusal.to_string())),
         Ok(()) if settings.disabled => (DISABLED, Some(format!("by [plugins.{}]", manifest.id))),
-        Ok(()) => {
-            let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
-            match trust::standing(candidate, &config.trust).refusal {
-                Some(refusal) => (REJECTED, Some(refusal)),
-                None => (VERIFIED, None),
-            }
-        }
+        Ok(()) => (VERIFIED, None),
     };
     let Manifest { id, version, abi, tools, .. } = manifest;
     let mut tools: Vec<String> = tools.into_iter().map(|tool| tool.name).collect();

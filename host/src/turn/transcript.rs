@@ -25,8 +25,7 @@ pub(crate) struct ModelReply {
 #[derive(Debug)]
 pub(crate) struct Transcript {
     messages: Vec<ModelMessage>,
-    /// How many of the messages were there before the turn.
-    before: usize,
+    last_text: String,
     streamed: String,
     reasoning: String,
     suggestions: Vec<String>,
@@ -37,8 +36,8 @@ impl Transcript {
     /// Begins with what the model is shown first: prompt, knowledge, history and the user's message.
     pub(crate) fn new(messages: Vec<ModelMessage>) -> Self {
         Self {
-            before: messages.len(),
             messages,
+            last_text: String::new(),
             streamed: String::new(),
             reasoning: String::new(),
             suggestions: Vec::new(),
@@ -58,10 +57,11 @@ impl Transcript {
         self.reasoning.push_str(&reply.reasoning);
         self.suggestions = reply.suggestions;
         self.messages.push(ModelMessage::Assistant {
-            text: reply.text,
+            text: reply.text.clone(),
             reasoning: reply.reasoning,
             tool_calls: reply.tool_calls.clone(),
         });
+        self.last_text = reply.text;
         reply.tool_calls
     }
 
@@ -73,8 +73,7 @@ impl Transcript {
     /// The text of the reply: the last call's; when that is empty, an earlier one's, what was streamed, or what was
     /// thought.
     pub(crate) fn reply_text(&self) -> String {
-        // What the agent said in earlier turns is in the messages, too, and is no answer to this one.
-        let said = self.messages[self.before..].iter().rev().filter_map(|message| match message {
+        let said = self.messages.iter().rev().filter_map(|message| match message {
             ModelMessage::Assistant { text, .. } => Some(text.as_str()),
             _ => None,
         });

@@ -7,4 +7,3 @@ mod dev;
 mod knowledge;
 mod new;
 mod run;
-mod trust;
