@@ -117,6 +117,9 @@ pub(crate) struct SettingsArgs {
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
+    /// Do not notice changes in the plugin folders; a plugin is reloaded only when that is asked for.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 /// Settings of the agent, for a server that `chat` starts, too.
@@ -211,6 +214,7 @@ impl SettingsArgs {
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
         );
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
+        flags.extend(self.no_watch.then(|| flag("plugins.watch", "--no-watch", "off")));
         flags
     }
 
@@ -315,13 +319,14 @@ mod tests {
             "--allow-host",
             "agent.example",
             "--allow-unauthenticated",
+            "--no-watch",
         ];
         let config = load(&words).unwrap().config;
         assert_eq!((config.addr().to_string().as_str(), config.model.as_str()), ("[::1]:0", "m"));
         assert_eq!(config.gateway_url, "http://127.0.0.1:1/v1");
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
-        assert!(config.seed_kb && config.allow_unauthenticated);
+        assert!(config.seed_kb && config.allow_unauthenticated && !config.plugins.is_watched());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     AskPolicy, AuthMode, Authority, ConfigError, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
-    StorageBackend, WebOrigin,
+    StorageBackend, WatchMode, WebOrigin,
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
     values::{Given, Misfit, duration_text, size_text},
 };
@@ -356,6 +356,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.private_folder),
     },
     Setting {
+        name: "plugins.watch",
+        env: &[],
+        flag: Some("--no-watch"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.watch = given.choice(&WATCH_MODES)?;
+            Ok(())
+        },
+        show: |config| {
+            let name = WATCH_MODES.iter().find(|(_, mode)| *mode == config.plugins.watch).map(|(name, _)| *name);
+            json!(name)
+        },
+    },
+    Setting {
         name: "plugins.name_conflict",
         env: &[],
         flag: None,
@@ -373,6 +387,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+const WATCH_MODES: [(&str, WatchMode); 3] =
+    [("events", WatchMode::Events), ("poll", WatchMode::Poll), ("off", WatchMode::Off)];
 
 /// A key of `[plugins.ID]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

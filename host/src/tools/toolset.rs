@@ -18,7 +18,7 @@ use jackfield_plugin_api::{Tool, ToolSchema};
 
 use super::{
     schema::{ArgumentSchema, LintedSchema, SchemaCache, wire_name},
-    source::{Offer, Origin, SourceRules, panic_text},
+    source::{Offer, Origin, SourceRules, ToolLister, panic_text},
 };
 use crate::{
     config::{AskPolicy, Limits, NameConflict},
@@ -62,6 +62,8 @@ pub(crate) struct OfferedTool {
     pub(crate) facts: Arc<ToolFacts>,
     /// The tool itself. Every method may be foreign code and may panic.
     pub(crate) tool: Arc<dyn Tool>,
+    /// Who offers it, when that is not this server; told when a call goes wrong.
+    pub(crate) lister: Option<Arc<dyn ToolLister>>,
 }
 
 /// A tool that was offered and is not in the set.
@@ -80,7 +82,7 @@ pub(crate) struct Refusal {
 pub(crate) struct ToolSet {
     plan: Arc<Plan>,
     /// In the order of the plan.
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<(Arc<dyn Tool>, Option<Arc<dyn ToolLister>>)>,
 }
 
 impl ToolSet {
@@ -92,7 +94,8 @@ impl ToolSet {
     /// The tool with this wire name.
     pub(crate) fn get(&self, wire_name: &str) -> Option<OfferedTool> {
         let index = self.plan.picks.binary_search_by(|pick| pick.facts.wire_name.as_str().cmp(wire_name)).ok()?;
-        Some(OfferedTool { facts: self.plan.picks[index].facts.clone(), tool: self.tools[index].clone() })
+        let (tool, lister) = self.tools[index].clone();
+        Some(OfferedTool { facts: self.plan.picks[index].facts.clone(), tool, lister })
     }
 
     /// The wire names, sorted.
@@ -190,10 +193,10 @@ enum Place {
 }
 
 impl Place {
-    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> Arc<dyn Tool> {
+    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> (Arc<dyn Tool>, Option<Arc<dyn ToolLister>>) {
         match self {
-            Place::BuiltIn(index) => built_ins[index].tool.clone(),
-            Place::Offer(offer, index) => offers[offer].tools[index].clone(),
+            Place::BuiltIn(index) => (built_ins[index].tool.clone(), None),
+            Place::Offer(offer, index) => (offers[offer].tools[index].clone(), Some(offers[offer].lister.clone())),
         }
     }
 }

@@ -118,7 +118,7 @@ impl KnowledgeChatRuntime {
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
         let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let (tools, _leases) = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
