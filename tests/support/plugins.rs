@@ -56,9 +56,33 @@ impl PluginFolder {
     /// a library of its own.
     #[must_use]
     pub fn with_fixture(self, id: &str) -> Self {
-        let bytes = patched(misbehave(), &[(r#""id":"fixture_00""#, &format!(r#""id":"{id}""#))]);
-        self.with_file(&library_name(id), &bytes)
+        self.with_file(&library_name(id), &fixture(id, 0))
     }
+
+    /// Puts content in place of a file, or of nothing, at one stroke.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let aside = self.path().join(format!(".{name}.new"));
+        write(&aside, bytes);
+        fs::rename(&aside, self.path().join(name)).expect("the file can be moved into place");
+    }
+
+    /// Overwrites a file in place, as a plain copy does.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) {
+        write(&self.path().join(name), bytes);
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).expect("the file can be removed");
+    }
+}
+
+/// The misbehaving fixture under an id of its own, and with a mark of its own that its tool `mark` tells: each mark is
+/// another content.
+pub fn fixture(id: &str, mark: u16) -> Vec<u8> {
+    let id = format!(r#""id":"{id}""#);
+    let mark = format!("mark {mark:04} of the library");
+    patched(misbehave(), &[(r#""id":"fixture_00""#, &id), ("mark 0000 of the library", &mark)])
 }
 
 /// The fixture whose tools and modes misbehave; its id is `fixture_00`.

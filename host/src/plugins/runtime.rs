@@ -227,7 +227,9 @@ mod tests {
         for expected in 1..=3 {
             let (let_go, held) = mpsc::channel::<()>();
             free.push(let_go);
-            runtime.spawn(async move { drop(held.recv()) });
+            runtime.spawn(async move {
+                let _ = held.recv();
+            });
             while stuck.load(Ordering::Relaxed) < expected {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -238,7 +240,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (_hold, held) = mpsc::channel::<()>();
-        runtime.spawn(async move { drop(held.recv()) });
+        runtime.spawn(async move {
+            let _ = held.recv();
+        });
         let begin = tokio::time::Instant::now();
         runtime.stop();
         assert!(begin.elapsed() < Duration::from_secs(1));

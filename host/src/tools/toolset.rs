@@ -488,11 +488,12 @@ fn edit_distance(one: &str, other: &str) -> usize {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use async_trait::async_trait;
-    use jackfield_plugin_api::{CallContext, ToolError, ToolOutput};
+    use jackfield_plugin_api::{CallContext, ToolError, ToolOutput, ToolProviderContext};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tools::source::ListFault;
 
     struct Named {
         name: String,
@@ -522,7 +523,17 @@ pub(super) mod tests {
     pub(in crate::tools) fn offer(origin: Origin, names: &[&str], replaces: &[&str]) -> Offer {
         let rules =
             SourceRules { ask: AskPolicy::ByEffect, replaces: replaces.iter().map(|&name| name.to_owned()).collect() };
-        Offer { origin, rules, tools: names.iter().map(|name| tool(name)).collect(), fault: None }
+        let tools = names.iter().map(|name| tool(name)).collect();
+        Offer { origin, rules, tools, lister: Arc::new(Silent), fault: None }
+    }
+
+    struct Silent;
+
+    #[async_trait]
+    impl ToolLister for Silent {
+        async fn list_tools(&self, _: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
+            Ok(Vec::new())
+        }
     }
 
     fn plugin(id: &str, names: &[&str]) -> Offer {
