@@ -3,8 +3,10 @@
 
 pub mod client;
 pub mod frames;
+pub mod http;
 pub mod model;
 pub mod needs;
+pub mod numbering;
 pub mod ordering;
 pub mod plugins;
 pub mod server;

@@ -32,8 +32,12 @@ pub struct Limits {
     pub history_messages: usize,
     /// Bytes of a turn's events that are kept for those who come back; the oldest go first. Default 4 MiB.
     pub turn_log_bytes: usize,
-    /// How long a finished turn's events are kept. Default 5 min.
+    /// How long a finished turn's events are kept, unless the conversation's next turn starts sooner. Default 5 min.
     pub turn_log_retention: Duration,
+    /// Bytes of the events of all finished turns; those of the turns that ended first go first. Default 32 MiB.
+    pub turn_logs_bytes: usize,
+    /// Finished turns that can be asked about, with or without their events; the oldest are forgotten. Default 10 000.
+    pub turns_remembered: usize,
     /// Cadence of `keepalive` while a turn runs. Default 25 s.
     pub keepalive: Duration,
     /// Longest wait for a human. Default 300 s.
@@ -42,6 +46,8 @@ pub struct Limits {
     pub confirmation_unattended: Duration,
     /// Characters of the question that a human is asked; the rest of the arguments is counted. Default 2000.
     pub confirmation_chars: usize,
+    /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
+    pub interaction_chars: usize,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -62,6 +68,8 @@ pub struct Limits {
     /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
     /// Default 30 s.
     pub model_pool_idle: Duration,
+    /// Connections to the gateway that wait for the next model call; further ones are closed after use. Default 256.
+    pub model_pool_connections: usize,
     /// Asking the gateway about its models: longest duration. Default 2 s.
     pub model_catalog: Duration,
     /// Asking the gateway about its models: pause after a failure. Default 60 s.
@@ -187,10 +195,13 @@ impl Default for Limits {
             history_messages: 50,
             turn_log_bytes: 4 * MIB,
             turn_log_retention: Duration::from_secs(5 * 60),
+            turn_logs_bytes: 32 * MIB,
+            turns_remembered: 10_000,
             keepalive: Duration::from_secs(25),
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
+            interaction_chars: 1000,
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
@@ -200,6 +211,7 @@ impl Default for Limits {
             model_retry_jitter: Duration::from_millis(500),
             model_after_finish: Duration::from_secs(5),
             model_pool_idle: Duration::from_secs(30),
+            model_pool_connections: 256,
             model_catalog: Duration::from_secs(2),
             model_catalog_retry: Duration::from_secs(60),
             model_catalog_bytes: 4 * MIB,
@@ -286,7 +298,8 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+const MAY_BE_ZERO: &[&str] =
+    &["model_retries", "model_pool_connections", "tools_per_turn", "plugin_files", "knowledge_hits"];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

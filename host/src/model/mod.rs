@@ -19,6 +19,7 @@ mod request;
 mod retry;
 mod sse;
 mod tool_calls;
+mod transport;
 mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};

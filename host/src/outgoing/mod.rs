@@ -9,6 +9,9 @@
 //!
 //! Sending never waits, so a client that does not read can never stop a turn: when its queue is full, its connection
 //! is closed and the turn goes on. What was sent before [`EventSender::close`] is still delivered.
+//!
+//! What a client asked to be sent again is the exception: there may be much of it, and nobody waits for its sender, so
+//! it goes out as fast as the client reads ([`EventSender::send_if_room`], [`EventSender::room`]).
 
 mod queue;
 
@@ -40,6 +43,27 @@ impl Outgoing {
     /// The frame's text in a buffer of its own.
     pub(crate) fn to_json(&self) -> String {
         self.frame.to_json(self.with_seq)
+    }
+}
+
+/// An event with its [`wire_len`](EventFrame::wire_len), so that it is measured once, and before a lock is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct SizedFrame {
+    /// The event.
+    pub(crate) frame: Arc<EventFrame>,
+    /// About how many bytes its frame has.
+    pub(crate) bytes: usize,
+}
+
+impl From<EventFrame> for SizedFrame {
+    fn from(frame: EventFrame) -> Self {
+        Arc::new(frame).into()
+    }
+}
+
+impl From<Arc<EventFrame>> for SizedFrame {
+    fn from(frame: Arc<EventFrame>) -> Self {
+        Self { bytes: frame.wire_len(), frame }
     }
 }
 
@@ -85,9 +109,15 @@ impl CloseReason {
 /// Makes the queue of one connection.
 pub(crate) fn channel(limits: QueueLimits) -> (EventSender, EventReceiver) {
     let shared = Arc::new(Shared {
-        state: Mutex::new(State { queue: Queue::new(limits), closed: None, is_receiver_waiting: false }),
+        state: Mutex::new(State {
+            queue: Queue::new(limits),
+            closed: None,
+            is_receiver_waiting: false,
+            is_room_awaited: false,
+        }),
         senders: AtomicUsize::new(1),
         ready: Notify::new(),
+        room: Notify::new(),
         closed: Notify::new(),
     });
     (EventSender { shared: shared.clone() }, EventReceiver { shared })
@@ -109,6 +139,8 @@ struct Shared {
     senders: AtomicUsize,
     /// Wakes the writer.
     ready: Notify,
+    /// Wakes those who send something again.
+    room: Notify,
     /// Wakes those who wait for the end.
     closed: Notify,
 }
@@ -118,6 +150,20 @@ struct State {
     closed: Option<CloseReason>,
     /// Set by a writer that found nothing, so that senders wake it only then.
     is_receiver_waiting: bool,
+    /// Set by those who wait for room, so that the writer wakes them only then.
+    is_room_awaited: bool,
+}
+
+/// Why [`EventSender::send_if_room`] did not queue an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// Too much waits; there will be [`room`](EventSender::room).
+    NoRoom {
+        /// What the event needs.
+        bytes: usize,
+    },
+    /// The connection is closed.
+    Closed,
 }
 
 /// Bytes of frames that the writer takes at a time. They no longer count as waiting, so this is kept small.
@@ -128,23 +174,66 @@ impl EventSender {
     /// goes to declared `resume`.
     ///
     /// When the queue is full, the connection is closed with [`CloseReason::SlowClient`].
-    pub(crate) fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
-        let frame = frame.into();
-        let bytes = frame.wire_len();
+    pub(crate) fn send(&self, frame: impl Into<SizedFrame>, with_seq: bool) -> bool {
+        self.send_all([frame.into()], with_seq)
+    }
+
+    /// As [`send`](Self::send), for several events: the writer wakes once for all of them.
+    pub(crate) fn send_all(&self, frames: impl IntoIterator<Item = SizedFrame>, with_seq: bool) -> bool {
         let mut state = self.shared.lock();
         if state.closed.is_some() {
             return false;
         }
-        if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
-            self.shared.close(state, CloseReason::SlowClient);
-            return false;
+        for SizedFrame { frame, bytes } in frames {
+            if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
+                self.shared.close(state, CloseReason::SlowClient);
+                return false;
+            }
         }
-        let is_waiting = std::mem::take(&mut state.is_receiver_waiting);
+        let is_waiting = !state.queue.is_empty() && std::mem::take(&mut state.is_receiver_waiting);
         drop(state);
         if is_waiting {
             self.shared.ready.notify_one();
         }
         true
+    }
+
+    /// As [`send`](Self::send), but never fills the queue by more than half, so that a long replay leaves room for what
+    /// happens meanwhile. Refusing costs nothing: the connection stays as it was.
+    pub(crate) fn send_if_room(&self, frame: &Arc<EventFrame>, with_seq: bool) -> Result<(), NotSent> {
+        let bytes = frame.wire_len();
+        {
+            let state = self.shared.lock();
+            if state.closed.is_some() {
+                return Err(NotSent::Closed);
+            }
+            if !state.queue.has_room_for(bytes) {
+                return Err(NotSent::NoRoom { bytes });
+            }
+        }
+        // Meanwhile others may have sent; the other half of the queue is there for that.
+        if self.send(frame.clone(), with_seq) { Ok(()) } else { Err(NotSent::Closed) }
+    }
+
+    /// Completes when [`send_if_room`](Self::send_if_room) would take an event of so many bytes, or when nothing more
+    /// can be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub(crate) async fn room(&self, bytes: usize) {
+        loop {
+            // Made before the look, so that room made between the look and the wait is not missed.
+            let notified = self.shared.room.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.closed.is_some() || state.queue.has_room_for(bytes) {
+                    return;
+                }
+                state.is_room_awaited = true;
+            }
+            notified.await;
+        }
     }
 
     /// Ends the connection for this reason, unless it has ended for another. What waits is delivered before, except
@@ -202,6 +291,9 @@ impl EventReceiver {
                 let mut state = self.shared.lock();
                 if !state.queue.is_empty() {
                     state.queue.pop_batch(batch, BATCH_BYTES);
+                    if std::mem::take(&mut state.is_room_awaited) {
+                        self.shared.room.notify_waiters();
+                    }
                     return Ok(());
                 }
                 if let Some(reason) = state.closed {
@@ -247,6 +339,7 @@ impl Shared {
         }
         drop(state);
         self.ready.notify_one();
+        self.room.notify_waiters();
         self.closed.notify_waiters();
     }
 

@@ -403,7 +403,10 @@ mod tests {
                 started += 1;
                 polling(&mut state, number, now);
             }
-            state.look(now + Duration::from_secs(1), &RULES);
+            for number in state.look(now + Duration::from_secs(1), &RULES).new_workers {
+                started += 1;
+                polling(&mut state, number, now + Duration::from_secs(1));
+            }
         }
         assert_eq!((started, state.stuck()), (4, 4));
     }

@@ -155,6 +155,12 @@ pub(crate) struct ToolCallResult {
 }
 
 impl ToolCallResult {
+    /// A call that was answered with this text.
+    pub(crate) fn answered(text: impl Into<String>) -> Self {
+        let outcome = CallOutcome::Answered;
+        Self { text: text.into(), is_error: false, outcome, directive: None, details: None, cut_bytes: 0 }
+    }
+
     /// A failed call.
     pub(crate) fn error(outcome: CallOutcome, text: impl Into<String>) -> Self {
         Self { text: text.into(), is_error: true, outcome, directive: None, details: None, cut_bytes: 0 }
@@ -514,7 +520,7 @@ fn answered(name: &str, output: ToolOutput) -> ToolCallResult {
         text = format!("the tool {name} finished and returned nothing");
     }
     let ToolOutput { directive, details, .. } = output;
-    ToolCallResult { text, is_error: false, outcome: CallOutcome::Answered, directive, details, cut_bytes: 0 }
+    ToolCallResult { directive, details, ..ToolCallResult::answered(text) }
 }
 
 fn refused(name: &str, error: &ToolError) -> ToolCallResult {

@@ -13,8 +13,8 @@ use super::{
     citations, history,
     hooks::ToolHook,
     prompt::{self, PromptComposer, PromptContext},
+    reading::ReplyReading,
     registry::{RunningTurn, TurnGuard},
-    reply::{TrailerFilter, clean},
     skills::{Skill, SkillResolver},
     tool_calls::ToolPhase,
     transcript::{ModelReply, Transcript},
@@ -26,13 +26,13 @@ use crate::{
     config::ServerConfig,
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
-    model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
+    model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark,
+        StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
-    tools::{HitSink, ToolSet},
+    tools::{HitSink, Interactions, ToolSet},
 };
 
 /// What a turn is about: one accepted user message.
@@ -68,6 +68,9 @@ pub(crate) enum TurnFailure {
     #[error("the conversation could not be read or written")]
     Storage(#[from] StorageError),
 }
+
+/// Model events that are passed on at a time; more than one read from the gateway usually holds.
+const EVENTS_PER_BATCH: usize = 256;
 
 /// What the record of a failed turn says in the history. The details go to the client and to the log.
 const FAILED_TURN_TEXT: &str = "Sorry, something went wrong and I could not answer.";
@@ -117,12 +120,15 @@ impl KnowledgeChatRuntime {
         self.store_message(request).await?;
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
-        let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        let interactions =
+            Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
+        let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        built_in.extend(interactions.tools());
         let (tools, _leases) = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, &tools, &context);
+        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &context);
 
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
@@ -153,7 +159,7 @@ impl KnowledgeChatRuntime {
         let sender = ParticipantRef {
             id: request.session.user_participant_id,
             kind: ParticipantKind::User,
-            name: request.session.metadata.get("userName").and_then(|name| name.as_str()).map(str::to_owned),
+            name: request.session.metadata.get(USER_NAME).and_then(|name| name.as_str()).map(str::to_owned),
         };
         let message = Message {
             id: MessageId(self.clock.new_id()),
@@ -257,30 +263,21 @@ impl KnowledgeChatRuntime {
             max_tokens: self.config.max_tokens,
             temperature: self.config.temperature,
         };
-        let mut stream = turn.unless_cancelled(model.stream(model_request)).await??;
-        let mut filter = TrailerFilter::new();
-        let mut reply = ModelReply::default();
-        while let Some(event) = turn.unless_cancelled(stream.next()).await? {
-            match event? {
-                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(delta)),
-                ModelEvent::Reasoning(delta) => {
-                    if request.stream {
-                        turn.log.append(Event::StreamReasoning(delta.clone()));
-                    }
-                    reply.reasoning.push_str(&delta);
-                }
-                ModelEvent::Finished { tool_calls, usage, finish_reason } => {
-                    if finish_reason.as_deref() == Some("length") {
-                        tracing::warn!(max_tokens = self.config.max_tokens, "the model's reply was cut at its ceiling");
-                    }
-                    reply.tool_calls = tool_calls;
-                    reply.usage = usage;
-                }
-            }
+        let stream = turn.unless_cancelled(model.stream(model_request)).await??;
+        // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
+        let mut batches = stream.ready_chunks(EVENTS_PER_BATCH);
+        let mut reading = ReplyReading::new(request.stream);
+        let mut told = Vec::new();
+        while let Some(batch) = turn.unless_cancelled(batches.next()).await? {
+            let outcome = batch.into_iter().try_for_each(|event| {
+                told.extend(reading.take(event?));
+                Ok::<_, ModelError>(())
+            });
+            turn.log.append_all(told.drain(..));
+            outcome?;
         }
-        let end = filter.finish();
-        say(turn, request, &mut reply, end.text);
-        reply.suggestions = if end.suggestions.is_empty() { clean(&reply.text).suggestions } else { end.suggestions };
+        let (reply, rest) = reading.finish();
+        turn.log.append_all(rest);
         Ok(reply)
     }
 
@@ -308,11 +305,11 @@ impl KnowledgeChatRuntime {
             };
             if let Err(error) = self.storage.append_message(message).await {
                 tracing::error!(%error, "the reply could not be stored");
-                turn.finish(Some(Event::error(ErrorCode::StorageError, "the reply could not be stored")));
+                turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
                 return;
             }
         }
-        turn.finish(Some(Event::EventualResponse(Box::new(answer))));
+        turn.finish(Event::EventualResponse(Box::new(answer)));
     }
 
     /// Leaves a record of the failure in the history, then ends the turn with an error.
@@ -330,7 +327,7 @@ impl KnowledgeChatRuntime {
         if let Err(error) = self.storage.append_message(record).await {
             tracing::error!(%error, "the record of a failed turn could not be stored");
         }
-        turn.finish(Some(Event::error(ErrorCode::AgentError, message)));
+        turn.finish(Event::error(ErrorCode::AgentError, message));
     }
 
     fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {
@@ -367,17 +364,6 @@ impl KnowledgeChatRuntime {
                 _ = ticks.tick() => turn.log.pass_on(Event::Keepalive),
             }
         }
-    }
-}
-
-/// Takes visible text into the reply, and sends it when the client wants tokens.
-fn say(turn: &RunningTurn, request: &TurnRequest, reply: &mut ModelReply, text: String) {
-    if text.is_empty() {
-        return;
-    }
-    reply.text.push_str(&text);
-    if request.stream {
-        turn.log.append(Event::StreamToken(text));
     }
 }
 
