@@ -92,6 +92,7 @@ pub(crate) async fn load_fixture(config: Value) -> Loaded {
 impl Loaded {
     pub(crate) fn entry(&self, id: &str) -> Arc<PluginEntry> {
         let snapshot = self.plugins.snapshot();
+        // The one that counts comes before those that are being seen out.
         let entry = snapshot.entries.iter().find(|entry| entry.id.as_str() == id);
         entry.unwrap_or_else(|| panic!("{id} is among {:#?}", self.plugins.reports())).clone()
     }

@@ -306,6 +306,17 @@ fn copy_changed(from: &Path, to: &Path, change: &dyn Fn(&Path, String) -> String
         let Ok(text) = fs::read_to_string(&from) else { continue };
         write_if_changed(&to, change(&from, text).as_bytes());
     }
+    remove_stale_sources(from, to);
+}
+
+/// Removes the sources of an earlier copy that are not there any more: two files of one module do not build.
+fn remove_stale_sources(from: &Path, to: &Path) {
+    for entry in fs::read_dir(to).into_iter().flatten().filter_map(Result::ok) {
+        let is_source = entry.path().extension().is_some_and(|suffix| suffix == "rs");
+        if is_source && !from.join(entry.file_name()).exists() {
+            fs::remove_file(entry.path()).expect("a stale source can be removed");
+        }
+    }
 }
 
 /// Puts the main lock file beside a workspace's `Cargo.toml`; cargo drops from it what is not needed there.

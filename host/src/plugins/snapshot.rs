@@ -10,7 +10,7 @@ use crate::ids::PluginId;
 pub struct PluginSnapshot {
     /// Grows with every change.
     pub id: u64,
-    /// Sorted by id, then by path and generation.
+    /// Sorted by id, then by path; those that are being seen out come after the one that replaced them.
     pub entries: Vec<Arc<PluginEntry>>,
 }
 
@@ -81,7 +81,9 @@ impl PluginSnapshot {
 
     /// Puts the entries into their order.
     pub(super) fn sort(&mut self) {
-        self.entries.sort_by(|a, b| (&a.id, &a.path, a.generation).cmp(&(&b.id, &b.path, b.generation)));
+        let is_old = |entry: &PluginEntry| entry.state == PluginState::Draining;
+        self.entries
+            .sort_by(|a, b| (&a.id, is_old(a), &a.path, a.generation).cmp(&(&b.id, is_old(b), &b.path, b.generation)));
     }
 
     /// Whether somebody who reads both would see a difference beside the number.
