@@ -25,6 +25,7 @@ pub mod config;
 mod http;
 pub mod ids;
 pub mod knowledge;
+mod metrics;
 pub mod model;
 mod outgoing;
 pub mod plugins;
@@ -35,6 +36,7 @@ mod socket;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod workbench;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;

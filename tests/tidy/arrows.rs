@@ -6,12 +6,13 @@ use crate::sources::{self, Source};
 /// The layers, from data to wiring. A module may use every layer to its left.
 const LAYERS: &[&[&str]] = &[
     &["ids", "clock", "config"],
+    &["metrics"],
     &["protocol"],
     &["outgoing"],
     &["storage", "knowledge", "model", "auth", "run_file"],
     &["plugins"],
     &["tools"],
-    &["turn"],
+    &["turn", "workbench"],
     &["actions"],
     &["socket", "http"],
     &["server"],

@@ -113,6 +113,8 @@ pub struct ModelRequest {
     pub max_tokens: u32,
     /// Sampling temperature; absent lets the gateway decide.
     pub temperature: Option<f64>,
+    /// Whether the reply is wanted piece by piece. One that is not still comes as events, all at once.
+    pub stream: bool,
 }
 
 /// Tokens and money of one model call.
@@ -181,6 +183,22 @@ pub enum ModelError {
     TooLong(u64),
 }
 
+impl ModelError {
+    /// The kind in a word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ModelError::Unreachable(_) => "unreachable",
+            ModelError::Status { .. } => "status",
+            ModelError::ContextOverflow(_) => "context_overflow",
+            ModelError::InStream(_) => "in_stream",
+            ModelError::Truncated => "truncated",
+            ModelError::Malformed(_) => "malformed",
+            ModelError::Idle(_) => "idle",
+            ModelError::TooLong(_) => "too_long",
+        }
+    }
+}
+
 /// A stream of one call's events. Dropping it drops the request.
 pub type ModelStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
 
@@ -210,4 +228,8 @@ pub struct ModelInfo {
     pub input_cost_per_token: Option<f64>,
     /// US dollars a token of the reply.
     pub output_cost_per_token: Option<f64>,
+    /// The gateway's class of the model.
+    pub tier: Option<String>,
+    /// What the gateway recommends it for.
+    pub use_cases: Vec<String>,
 }

@@ -3,6 +3,7 @@
 use std::{iter::Sum, ops::Add};
 
 use super::{ModelInfo, ModelMessage, ModelRequest, ModelUsage};
+use crate::metrics::Spent;
 
 /// Characters of one token, roughly; good enough to say "about".
 const CHARS_PER_TOKEN: usize = 4;
@@ -30,6 +31,13 @@ impl ModelUsage {
             price(self.prompt_tokens, info.input_cost_per_token)
                 + price(self.completion_tokens, info.output_cost_per_token)
         })
+    }
+}
+
+impl From<ModelUsage> for Spent {
+    fn from(usage: ModelUsage) -> Self {
+        let ModelUsage { prompt_tokens, completion_tokens, cost_usd, measured } = usage;
+        Self { prompt_tokens, completion_tokens, cost_usd, measured }
     }
 }
 
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn prices_are_per_token() {
         let info =
-            ModelInfo { max_output_tokens: None, input_cost_per_token: Some(0.001), output_cost_per_token: Some(0.01) };
+            ModelInfo { input_cost_per_token: Some(0.001), output_cost_per_token: Some(0.01), ..ModelInfo::default() };
         assert!((measured(10, 5).price(Some(&info)) - 0.06).abs() < 1e-12);
         assert_eq!(measured(10, 5).price(None), 0.0);
     }

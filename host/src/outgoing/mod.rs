@@ -13,7 +13,9 @@
 //! What a client asked to be sent again is the exception: there may be much of it, and nobody waits for its sender, so
 //! it goes out as fast as the client reads ([`EventSender::send_if_room`], [`EventSender::room`]).
 
+mod open;
 mod queue;
+mod subscriptions;
 
 use std::{
     fmt,
@@ -25,8 +27,10 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use open::OpenQueues;
 use queue::Queue;
 pub(crate) use queue::QueueLimits;
+pub(crate) use subscriptions::{Subscription, Subscriptions, Target};
 
 use crate::protocol::EventFrame;
 

@@ -6,7 +6,7 @@ mod shutdown;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::ListenerExt};
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -20,8 +20,10 @@ use crate::{
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
+    metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
+    run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
@@ -87,6 +89,8 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    admin_token: GatewayKey,
+    metrics: Metrics,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -115,7 +119,9 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, &clock)?,
+        metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
+        admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
         plugins,
@@ -185,9 +191,10 @@ impl AppState {
             knowledge: self.knowledge,
             model: self.model,
             attendance: Default::default(),
+            metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, stop)
+        Live::new(services, self.plugins, self.admin_token, stop)
     }
 }
 

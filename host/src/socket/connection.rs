@@ -27,9 +27,13 @@ pub(super) async fn run(socket: WebSocket, live: Arc<Live>, principal: Option<Pr
     let (sink, stream) = socket.split();
     let mut writer = tokio::spawn(write(sink, receiver));
     let mut connection = describe(&live, principal, sender.clone());
+    let _open = live.queues.add(connection.id, &sender);
 
     let reason = read(stream, &live, &mut connection, &sender).await;
 
+    if reason == CloseReason::SlowClient {
+        live.services.runtime.metrics.slow_close();
+    }
     leave(&live, &connection);
     drop(connection);
     sender.close(reason);
@@ -81,9 +85,10 @@ async fn stopped_and_quiet(live: &Live, connection: &Connection) {
     }
 }
 
-/// A turn belongs to its conversation: that its connection goes matters only when the configuration says so, and then
-/// only when no other connection follows the turn.
+/// What was created and never used goes with the connection. A turn belongs to its conversation: that its connection
+/// goes matters only when the configuration says so, and then only when no other connection follows the turn.
 fn leave(live: &Live, connection: &Connection) {
+    live.services.drafts.discard(connection.id);
     let policy = live.services.config().on_disconnect;
     for turn in connection.following() {
         let is_followed = turn.log.unsubscribe(connection.id);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, plugins::Plugins};
+use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
 
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
@@ -13,17 +14,34 @@ pub(crate) struct Live {
     pub(crate) services: Arc<Services>,
     /// The plugins, to be told and stopped.
     pub(crate) plugins: Arc<Plugins>,
+    /// Lets its holder change which code the server runs; good until the server ends.
+    pub(crate) admin_token: GatewayKey,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
     pub(crate) sockets: TaskTracker,
+    /// What waits for them.
+    pub(crate) queues: OpenQueues,
     /// One permit per connection that may be open.
     pub(crate) connection_slots: Arc<Semaphore>,
 }
 
 impl Live {
-    pub(crate) fn new(services: Arc<Services>, plugins: Arc<Plugins>, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        plugins: Arc<Plugins>,
+        admin_token: GatewayKey,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
-        Arc::new(Self { services, plugins, stop, sockets: TaskTracker::new(), connection_slots })
+        Arc::new(Self {
+            services,
+            plugins,
+            admin_token,
+            stop,
+            sockets: TaskTracker::new(),
+            queues: OpenQueues::default(),
+            connection_slots,
+        })
     }
 }

@@ -137,6 +137,23 @@ pub(crate) enum CallOutcome {
     Cancelled,
 }
 
+impl CallOutcome {
+    /// In a word, for counting.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            CallOutcome::Answered => "answered",
+            CallOutcome::Unknown => "unknown",
+            CallOutcome::InvalidArguments => "invalid_arguments",
+            CallOutcome::Failed => "failed",
+            CallOutcome::Unavailable => "unavailable",
+            CallOutcome::Denied => "denied",
+            CallOutcome::TimedOut => "timed_out",
+            CallOutcome::Panicked => "panicked",
+            CallOutcome::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// The one result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ToolCallResult {

@@ -46,6 +46,29 @@ pub(crate) enum FormAnswer {
     Declined,
 }
 
+/// What a human decided, in a word, for counting.
+pub(crate) trait Decision {
+    fn as_str(&self) -> &'static str;
+}
+
+impl Decision for Verdict {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Approved => "approved",
+            Verdict::Rejected => "rejected",
+        }
+    }
+}
+
+impl Decision for FormAnswer {
+    fn as_str(&self) -> &'static str {
+        match self {
+            FormAnswer::Submitted(_) => "submitted",
+            FormAnswer::Declined => "declined",
+        }
+    }
+}
+
 /// How a park ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParkEnd<A> {
@@ -55,6 +78,17 @@ pub(crate) enum ParkEnd<A> {
     Expired(Duration),
     /// For this long there was nobody who could have answered.
     Unattended(Duration),
+}
+
+impl<A: Decision> ParkEnd<A> {
+    /// What came of it, in a word.
+    pub(super) fn decision(&self) -> &'static str {
+        match self {
+            ParkEnd::Answered(answer) => answer.as_str(),
+            ParkEnd::Expired(_) => "expired",
+            ParkEnd::Unattended(_) => "unattended",
+        }
+    }
 }
 
 /// How long a park lasts at most.

@@ -42,6 +42,11 @@ impl ReplyReading {
         }
     }
 
+    /// Whether there is anything for the user to read.
+    pub(crate) fn has_text(&self) -> bool {
+        !self.reply.text.is_empty()
+    }
+
     /// Ends the reply: the whole of it, and what the client is still to be told.
     pub(crate) fn finish(mut self) -> (ModelReply, Option<Event>) {
         let end = std::mem::take(&mut self.filter).finish();

@@ -26,11 +26,12 @@ use crate::{
     config::ServerConfig,
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
+    metrics::{Metrics, Spent},
     model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
-        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark, USER_NAME,
+        ConversationPin, Direction, Message, MessagesBefore, OrgSettings, ParticipantKind, ParticipantRef, Session,
+        SharedStorage, StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
     tools::{HitSink, Interactions, ToolSet},
 };
@@ -53,6 +54,15 @@ pub(crate) struct TurnRequest {
     pub(crate) stream: bool,
     /// The verified caller.
     pub(crate) principal: Option<Principal>,
+    /// What the session's organisation has set.
+    pub(crate) org_settings: Option<Arc<OrgSettings>>,
+}
+
+/// What a turn came to.
+struct Done {
+    answer: Answer,
+    /// The first thing the visitor said, when nothing of the conversation was answered before.
+    opening: Option<String>,
 }
 
 /// Why a turn ended without a reply.
@@ -67,6 +77,24 @@ pub(crate) enum TurnFailure {
     /// The conversation could not be read or written.
     #[error("the conversation could not be read or written")]
     Storage(#[from] StorageError),
+}
+
+/// How a turn ended, as it is counted.
+#[derive(Clone, Copy)]
+enum TurnOutcome {
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+impl TurnOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            TurnOutcome::Completed => "completed",
+            TurnOutcome::Cancelled => "cancelled",
+            TurnOutcome::Failed => "failed",
+        }
+    }
 }
 
 /// Model events that are passed on at a time; more than one read from the gateway usually holds.
@@ -88,6 +116,7 @@ pub struct KnowledgeChatRuntime {
     pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) composer: Option<Arc<dyn PromptComposer>>,
     pub(crate) attendance: Attendance,
+    pub(crate) metrics: Metrics,
 }
 
 impl KnowledgeChatRuntime {
@@ -103,11 +132,15 @@ impl KnowledgeChatRuntime {
         let span = tracing::info_span!("turn", id = %turn.ids.turn, conversation = %turn.ids.conversation);
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
-            match self.keeping_alive(turn, work).await {
-                Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
-                Ok(Err(TurnFailure::Cancelled)) => {}
+            let outcome = match self.keeping_alive(turn, work).await {
+                Ok(Ok(done)) => self.complete(turn, &request, done).await,
+                Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
                 Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
+            };
+            self.metrics.turn_ended(outcome.as_str(), turn.stopwatch.elapsed());
+            if let Some(after) = turn.stopwatch.first_text() {
+                self.metrics.first_token(after);
             }
         }
         .instrument(span)
@@ -115,16 +148,19 @@ impl KnowledgeChatRuntime {
     }
 
     /// From the user's message to the reply, or to the reason why there is none.
-    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
+    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Done, TurnFailure> {
+        let mut preamble = self.start_preamble(turn, request);
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
+        let opening = history::unanswered_opening(&history, &request.text);
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
         let interactions =
             Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
-        let (tools, _leases) = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let allowed = request.org_settings.as_ref().map(|settings| settings.default_tools.as_slice());
+        let (tools, _leases) = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, allowed)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
@@ -133,19 +169,24 @@ impl KnowledgeChatRuntime {
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
             let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+            if iteration == 1 {
+                // What the model does from now on is seen; a word of waiting would come too late.
+                drop(preamble.take());
+            }
             let calls = transcript.push_reply(reply);
             if calls.is_empty() || is_last {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
         }
-        Ok(Answer {
+        let answer = Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
-            usage: Some(transcript.usage()),
+            usage: transcript.usage(),
             citations: citations::from_hits(&cited.take()),
             directive: context.directive_sink.take(),
             ..Answer::text(MessageId(self.clock.new_id()), transcript.reply_text())
-        })
+        };
+        Ok(Done { answer, opening })
     }
 
     async fn read_history(&self, request: &TurnRequest) -> Result<Vec<ModelMessage>, StorageError> {
@@ -173,13 +214,13 @@ impl KnowledgeChatRuntime {
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
     fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
-        match self.knowledge.search(&self.requester(request), &request.text, limit) {
-            Ok(hits) => hits,
-            Err(error) => {
-                tracing::error!(%error, "the knowledge base could not be searched");
-                Vec::new()
-            }
-        }
+        let began = Instant::now();
+        let found = self.knowledge.search(&self.requester(request), &request.text, limit);
+        self.metrics.retrieved(began.elapsed());
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "the knowledge base could not be searched");
+            Vec::new()
+        })
     }
 
     /// Whose documents the turn may find.
@@ -235,14 +276,34 @@ impl KnowledgeChatRuntime {
     fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
         // The offline model answers whatever is asked for, and no message can switch to it.
         if self.config.is_offline() {
-            &self.config.model
-        } else {
-            request.model.as_deref().unwrap_or(&self.config.model)
+            return &self.config.model;
         }
+        let of_org = || request.org_settings.as_ref()?.model.as_deref();
+        request.model.as_deref().or_else(of_org).unwrap_or(&self.config.model)
     }
 
-    /// One model call: streams its text to the client and returns the whole.
+    /// One model call, counted however it ends.
     async fn ask(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        transcript: &Transcript,
+        tools: &ToolSet,
+        is_last: bool,
+    ) -> Result<ModelReply, TurnFailure> {
+        let reply = self.stream(turn, request, transcript, tools, is_last).await;
+        let (outcome, spent) = match &reply {
+            Ok(reply) => ("completed", reply.usage.into()),
+            Err(TurnFailure::Model(error)) => (error.kind(), Spent::default()),
+            Err(TurnFailure::Cancelled | TurnFailure::Storage(_)) => ("cancelled", Spent::default()),
+        };
+        let provider = if self.config.is_offline() { "offline" } else { "gateway" };
+        self.metrics.model_call(provider, self.model_id(request), outcome, spent);
+        reply
+    }
+
+    /// Streams the text of one model call to the client and returns the whole.
+    async fn stream(
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
@@ -262,6 +323,7 @@ impl KnowledgeChatRuntime {
             tools: tools.model_tools(),
             max_tokens: self.config.max_tokens,
             temperature: self.config.temperature,
+            stream: true,
         };
         let stream = turn.unless_cancelled(model.stream(model_request)).await??;
         // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
@@ -274,29 +336,38 @@ impl KnowledgeChatRuntime {
                 Ok::<_, ModelError>(())
             });
             turn.log.append_all(told.drain(..));
+            if reading.has_text() {
+                turn.stopwatch.text();
+            }
             outcome?;
         }
         let (reply, rest) = reading.finish();
         turn.log.append_all(rest);
+        if !reply.text.is_empty() {
+            turn.stopwatch.text();
+        }
         Ok(reply)
     }
 
     fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
+        let base = prompt::base_persona(self.config.persona.as_deref(), self.config.seed_kb);
+        let of_org = request.org_settings.as_deref().and_then(|settings| prompt::org_persona(settings, base));
+        let is_configured = of_org.is_some() || self.config.persona.is_some();
         let sections = prompt::sections(&prompt::Sections {
-            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            persona: of_org.as_deref().unwrap_or(base),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
         });
         let Some(composer) = &self.composer else { return prompt::system(&sections) };
         let conversation = context.conversation_id.as_deref().unwrap_or_default();
-        let told = PromptContext::new(self.config.persona.is_some(), &context.access, conversation);
+        let told = PromptContext::new(is_configured, &context.access, conversation);
         prompt::system(&composer.compose(sections, told))
     }
 
-    /// Stores the reply, then ends the turn with it.
-    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) {
+    /// Stores the reply and titles the conversation, then ends the turn with the reply.
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, Done { answer, opening }: Done) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         if !answer.text.is_empty() {
             let message = Message {
@@ -306,16 +377,20 @@ impl KnowledgeChatRuntime {
             if let Err(error) = self.storage.append_message(message).await {
                 tracing::error!(%error, "the reply could not be stored");
                 turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
-                return;
+                return TurnOutcome::Failed;
             }
         }
+        if let Some(opening) = opening {
+            self.title(turn.ids.conversation, &opening, &answer.text).await;
+        }
         turn.finish(Event::EventualResponse(Box::new(answer)));
+        TurnOutcome::Completed
     }
 
     /// Leaves a record of the failure in the history, then ends the turn with an error.
-    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) {
+    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         tracing::warn!(error = %message, "the turn failed");
         let mark =
@@ -328,6 +403,7 @@ impl KnowledgeChatRuntime {
             tracing::error!(%error, "the record of a failed turn could not be stored");
         }
         turn.finish(Event::error(ErrorCode::AgentError, message));
+        TurnOutcome::Failed
     }
 
     fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {

@@ -10,16 +10,17 @@
 //!                          └───────────────▶ run ◀─────────────┘ ─▶ toolResult chunk
 //! ```
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jackfield_plugin_api::{DirectiveSink, ToolProviderContext};
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::{
     confirmation,
     hooks::HookedCall,
     interaction,
-    park::{Park, ParkEnd},
+    park::{Decision, Park, ParkEnd},
     registry::RunningTurn,
     run::{KnowledgeChatRuntime, TurnFailure},
     transcript::Transcript,
@@ -95,15 +96,34 @@ impl<'a> ToolPhase<'a> {
         let prepared = match self.turn.unless_cancelled(self.prepare(call)).await? {
             Ok(prepared) => prepared,
             Err(refused) => {
+                self.count(call, refused.outcome);
                 self.announce(call, object_text(&call.arguments));
                 let text = self.report(call, refused);
                 return Ok(self.note(call, &call.arguments, text, false));
             }
         };
         let (arguments, is_polling) = (prepared.arguments_text(), prepared.is_polling());
-        let result = self.carry_out(call, prepared, &arguments).await?;
+        let result = self.carry_out(call, prepared, &arguments).await;
+        self.count(call, result.as_ref().map_or(CallOutcome::Cancelled, |result| result.outcome));
+        let result = result?;
         let text = self.report(call, result);
         Ok(self.note(call, &arguments, text, is_polling))
+    }
+
+    /// Counts the call for whoever watches the server.
+    fn count(&self, call: &ModelToolCall, outcome: CallOutcome) {
+        let metrics = &self.runtime.metrics;
+        match self.tools.get(&call.name) {
+            Some(offered) => {
+                let origin = &offered.facts.origin;
+                metrics.tool_call(origin.name(), &offered.facts.name, outcome.as_str());
+                if let (Origin::Plugin(id), CallOutcome::Panicked) = (origin, outcome) {
+                    metrics.plugin_panic(id.as_str());
+                }
+            }
+            // The name is whatever the model made up.
+            None => metrics.tool_call("none", "unknown", outcome.as_str()),
+        }
     }
 
     /// Counts repetitions, and tells the model of them in what it reads.
@@ -188,7 +208,8 @@ impl<'a> ToolPhase<'a> {
             }
         };
         let chunk = tool_call_chunk(call, arguments.to_owned());
-        let end = self.wait_for(park, [interaction::required(id, &form), chunk]).await?;
+        let count = |decision, waited| self.runtime.metrics.interaction(decision, waited);
+        let end = self.wait_for(park, [interaction::required(id, &form), chunk], count).await?;
         let result = interaction::settle(end);
         self.tell_hooks(call, &prepared.arguments, &result).await?;
         Ok(result)
@@ -215,17 +236,26 @@ impl<'a> ToolPhase<'a> {
             action_description: confirmation::question(prepared, reason, &self.runtime.config.limits),
         };
         let chunk = tool_call_chunk(call, arguments.to_owned());
-        let end = self.wait_for(park, [Event::WriteConfirmationRequired(question), chunk]).await?;
+        let count = |decision, waited| self.runtime.metrics.approval(decision, waited);
+        let end = self.wait_for(park, [Event::WriteConfirmationRequired(question), chunk], count).await?;
         Ok(confirmation::settle(&call.name, end))
     }
 
     /// Asks, and waits for the answer. The question comes before the chunk, and nothing between the two, although an
     /// answer may come at once; a client shows the chunk as what the question is about.
-    async fn wait_for<A>(&self, park: Park<A>, question_and_chunk: [Event; 2]) -> Result<ParkEnd<A>, TurnFailure> {
+    async fn wait_for<A: Decision>(
+        &self,
+        park: Park<A>,
+        question_and_chunk: [Event; 2],
+        count: impl FnOnce(&'static str, Duration),
+    ) -> Result<ParkEnd<A>, TurnFailure> {
+        let asked = Instant::now();
         self.turn.log.append_all(question_and_chunk);
         let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
         let limits = confirmation::confirmation_limits(&self.runtime.config.limits, self.turn.dialect.resume);
-        self.turn.unless_cancelled(park.wait(limits, attended)).await
+        let end = self.turn.unless_cancelled(park.wait(limits, attended)).await;
+        count(end.as_ref().map_or("cancelled", ParkEnd::decision), asked.elapsed());
+        end
     }
 
     async fn ask_hooks(&self, prepared: &PreparedCall) -> Result<(), String> {
@@ -252,7 +282,9 @@ impl<'a> ToolPhase<'a> {
             progress: self.progress_of(call),
         };
         let arguments = if self.runtime.hooks.is_empty() { Map::new() } else { prepared.arguments.clone() };
+        let began = Instant::now();
         let result = self.runtime.tools.caller.run(prepared, setup).await;
+        self.runtime.metrics.tool_ran(began.elapsed(), result.text.len(), result.cut_bytes);
         if result.outcome == CallOutcome::Cancelled {
             return Err(TurnFailure::Cancelled);
         }

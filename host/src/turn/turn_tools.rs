@@ -51,17 +51,19 @@ impl TurnTools {
         tools
     }
 
-    /// Asks every source, within the budget, and merges what they offer. The result stays the same for the whole turn,
-    /// and so do the plugins behind it: one that is replaced meanwhile goes on until the leases are dropped.
+    /// Asks every source, within the budget, and merges what they offer; of that only what is `allowed`, unless nothing is
+    /// named there. The result stays the same for the whole turn, and so do the plugins behind it: one that is replaced
+    /// meanwhile goes on until the leases are dropped.
     pub(super) async fn for_turn(
         &self,
         context: &Arc<ToolProviderContext>,
         built_in: &[BuiltIn],
+        allowed: Option<&[String]>,
     ) -> (ToolSet, Vec<PluginLease>) {
         let (active, leases) = self.lease_plugins();
         let sources = self.sources.for_turn(active);
         let offers = ask_all(&sources, context, self.config.limits.tools_for).await;
-        (self.toolbox.assemble(built_in, &offers, None), leases)
+        (self.toolbox.assemble(built_in, &offers, allowed), leases)
     }
 
     /// The plugins of one snapshot, each held. One that was replaced between the look and the lease has its successor
