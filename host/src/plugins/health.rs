@@ -21,6 +21,7 @@ use std::{
 
 use serde::Serialize;
 use tokio::{sync::Notify, time::Instant};
+use utoipa::ToSchema;
 
 use crate::{config::Limits, ids::PluginId};
 
@@ -65,7 +66,7 @@ impl fmt::Display for Misdeed {
 }
 
 /// What has been counted of one load of a plugin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[non_exhaustive]
 pub struct PluginCounters {
     /// Calls that were let through.
