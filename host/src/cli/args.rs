@@ -265,6 +265,9 @@ pub(crate) struct SettingsArgs {
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
+    /// Do not notice changes in the plugin folders; a plugin is reloaded only when that is asked for.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 /// Settings of the agent, for a server that `chat` starts, too.
@@ -493,6 +496,7 @@ impl SettingsArgs {
         );
         flags.extend(self.require_signed.then(|| flag("plugins.require_signed", "--require-signed", true)));
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
+        flags.extend(self.no_watch.then(|| flag("plugins.watch", "--no-watch", "off")));
         flags
     }
 
@@ -601,6 +605,7 @@ mod tests {
             "--allow-host",
             "agent.example",
             "--allow-unauthenticated",
+            "--no-watch",
         ];
         let config = load(&words).unwrap().config;
         assert_eq!((config.addr().to_string().as_str(), config.model.as_str()), ("[::1]:0", "m"));
@@ -608,7 +613,7 @@ mod tests {
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
         assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
-        assert!(config.seed_kb && config.allow_unauthenticated);
+        assert!(config.seed_kb && config.allow_unauthenticated && !config.plugins.is_watched());
     }
 
     #[test]
