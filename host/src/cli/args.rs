@@ -132,6 +132,12 @@ pub(crate) struct SettingsArgs {
     /// Let in only who knows the token in this file.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Serve a page with a chat at /.
+    #[arg(long)]
+    widget: bool,
+    /// Give everybody who opens that page the token in this file.
+    #[arg(long, value_name = "FILE", requires = "widget")]
+    widget_token_file: Option<PathBuf>,
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
@@ -305,6 +311,12 @@ impl SettingsArgs {
         );
         flags.extend(
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
+        );
+        flags.extend(self.widget.then(|| flag("widget.serve", "--widget", true)));
+        flags.extend(
+            self.widget_token_file
+                .as_ref()
+                .map(|path| flag("widget.token", "--widget-token-file", format!("file:{}", path.display()))),
         );
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
         flags

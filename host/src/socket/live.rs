@@ -8,6 +8,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
 
+/// The page with the chat widget.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WidgetPage {
+    /// Given to everybody who opens the page.
+    pub(crate) token: Option<GatewayKey>,
+}
+
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
     /// What actions need.
@@ -16,6 +23,8 @@ pub(crate) struct Live {
     pub(crate) plugins: Arc<Plugins>,
     /// Lets its holder change which code the server runs; good until the server ends.
     pub(crate) admin_token: GatewayKey,
+    /// Served when there is one.
+    pub(crate) widget: Option<WidgetPage>,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
@@ -31,6 +40,7 @@ impl Live {
         services: Arc<Services>,
         plugins: Arc<Plugins>,
         admin_token: GatewayKey,
+        widget: Option<WidgetPage>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
@@ -38,6 +48,7 @@ impl Live {
             services,
             plugins,
             admin_token,
+            widget,
             stop,
             sockets: TaskTracker::new(),
             queues: OpenQueues::default(),
