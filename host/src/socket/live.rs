@@ -6,7 +6,7 @@ use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
+use crate::{actions::Services, connectors::Connectors, outgoing::OpenQueues, plugins::Plugins};
 
 /// The page with the chat widget.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Live {
     pub(crate) services: Arc<Services>,
     /// The plugins, to be told and stopped.
     pub(crate) plugins: Arc<Plugins>,
+    /// Where documents come from.
+    pub(crate) connectors: Connectors,
     /// Lets its holder change which code the server runs; good until the server ends.
     pub(crate) admin_token: GatewayKey,
     /// Served when there is one.
@@ -39,6 +41,7 @@ impl Live {
     pub(crate) fn new(
         services: Arc<Services>,
         plugins: Arc<Plugins>,
+        connectors: Connectors,
         admin_token: GatewayKey,
         widget: Option<WidgetPage>,
         stop: CancellationToken,
@@ -47,6 +50,7 @@ impl Live {
         Arc::new(Self {
             services,
             plugins,
+            connectors,
             admin_token,
             widget,
             stop,

@@ -4,5 +4,6 @@
 
 mod check;
 mod dev;
+mod knowledge;
 mod new;
 mod run;
