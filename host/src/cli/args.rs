@@ -262,6 +262,12 @@ pub(crate) struct SettingsArgs {
     /// Load only plugins that a key of plugins.trusted_keys has signed.
     #[arg(long)]
     require_signed: bool,
+    /// Serve a page with a chat at /.
+    #[arg(long)]
+    widget: bool,
+    /// Give everybody who opens that page the token in this file.
+    #[arg(long, value_name = "FILE", requires = "widget")]
+    widget_token_file: Option<PathBuf>,
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
@@ -495,6 +501,12 @@ impl SettingsArgs {
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
         );
         flags.extend(self.require_signed.then(|| flag("plugins.require_signed", "--require-signed", true)));
+        flags.extend(self.widget.then(|| flag("widget.serve", "--widget", true)));
+        flags.extend(
+            self.widget_token_file
+                .as_ref()
+                .map(|path| flag("widget.token", "--widget-token-file", format!("file:{}", path.display()))),
+        );
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
         flags.extend(self.no_watch.then(|| flag("plugins.watch", "--no-watch", "off")));
         flags

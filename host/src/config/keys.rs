@@ -231,6 +231,72 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.strict_auth),
     },
     Setting {
+        name: "widget.serve",
+        env: &[],
+        flag: Some("--widget"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.serve = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.serve),
+    },
+    Setting {
+        name: "widget.token",
+        env: &[],
+        flag: Some("--widget-token-file FILE"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.token = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.token.is_some()),
+    },
+    Setting {
+        name: "widget.strict",
+        env: &["WIDGET_AUTH_STRICT"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.strict = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.strict),
+    },
+    Setting {
+        name: "widget.policy_url",
+        env: &["WIDGET_AUTH_URL"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_url = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_url),
+    },
+    Setting {
+        name: "widget.policy_bearer",
+        env: &["WIDGET_AUTH_BEARER"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_bearer = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.policy_bearer.is_some()),
+    },
+    Setting {
+        name: "widget.policy_ttl_seconds",
+        env: &["WIDGET_AUTH_TTL_SECS"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_ttl = std::time::Duration::from_secs(given.whole(0, 86_400)?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_ttl.as_secs()),
+    },
+    Setting {
         name: "auth.org",
         env: &["AUTH_DEV_ORG_ID"],
         flag: None,

@@ -45,6 +45,8 @@ pub struct Limits {
     pub auth_fetch: Duration,
     /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
     pub auth_fetch_bytes: usize,
+    /// Widget policies that are kept, of agents that have none, too; the oldest go first. Default 1024.
+    pub widget_policies: usize,
     /// How long a key set is used before it is fetched again. Default 300 s.
     pub auth_keys_kept: Duration,
     /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
@@ -269,6 +271,7 @@ impl Default for Limits {
             admin_body: Duration::from_secs(30),
             auth_fetch: Duration::from_secs(5),
             auth_fetch_bytes: MIB,
+            widget_policies: 1024,
             auth_keys_kept: Duration::from_secs(300),
             auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),

@@ -107,6 +107,36 @@ pub enum JwtKey {
     Jwks(String),
 }
 
+/// Which pages may embed the agent, and whether this server has such a page itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WidgetSettings {
+    /// Agents without a policy are open to nobody.
+    pub strict: bool,
+    /// The service that knows the policies: `GET {policy_url}/{agentId}`. Without one there are none.
+    pub policy_url: Option<String>,
+    /// Shown to the service.
+    pub policy_bearer: Option<GatewayKey>,
+    /// How long a policy is used before it is asked for again. Default 60 s.
+    pub policy_ttl: std::time::Duration,
+    /// Whether `/` is a page with the widget on it.
+    pub serve: bool,
+    /// Given to everybody who opens that page.
+    pub token: Option<GatewayKey>,
+}
+
+impl Default for WidgetSettings {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            policy_url: None,
+            policy_bearer: None,
+            policy_ttl: std::time::Duration::from_secs(60),
+            serve: false,
+            token: None,
+        }
+    }
+}
+
 /// What happens to a running turn when the connection that started it goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
@@ -272,6 +302,8 @@ pub struct ServerConfig {
     pub auth: AuthMode,
     /// Refuse the upgrade without a good token.
     pub strict_auth: bool,
+    /// Pages with the widget.
+    pub widget: WidgetSettings,
     /// The organisation of everything that no verified caller brings its own for: anonymous conversations, what the
     /// built-in verifiers let in, and the demo documents. Default [`REFERENCE_ORG`].
     pub org_id: String,
@@ -324,6 +356,7 @@ impl Default for ServerConfig {
             storage: StorageBackend::Memory,
             auth: AuthMode::None,
             strict_auth: false,
+            widget: WidgetSettings::default(),
             org_id: REFERENCE_ORG.to_owned(),
             confirm_tools: Vec::new(),
             auth_tools: Vec::new(),
