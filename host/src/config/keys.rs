@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, JwtKey, NameConflict, OnDisconnect, PluginSettings,
-    ServerConfig, StorageBackend, WebOrigin,
+    ServerConfig, StorageBackend, WatchMode, WebOrigin,
     agent_keys::AgentKey,
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
+    trust,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -543,6 +544,78 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.private_folder),
     },
     Setting {
+        name: "plugins.require_signed",
+        env: &[],
+        flag: Some("--require-signed"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.require_signed = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.require_signed),
+    },
+    Setting {
+        name: "plugins.trusted_keys",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "minisign public keys in one line each (RW…)";
+            draft.config.plugins.trust.keys = checked(given, trust::is_public_key, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.keys),
+    },
+    Setting {
+        name: "plugins.allow",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.allow = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.allow),
+    },
+    Setting {
+        name: "plugins.deny",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.deny = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.deny),
+    },
+    Setting {
+        name: "plugins.pin",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.pin = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.pin),
+    },
+    Setting {
+        name: "plugins.watch",
+        env: &[],
+        flag: Some("--no-watch"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.watch = given.choice(&WATCH_MODES)?;
+            Ok(())
+        },
+        show: |config| {
+            let name = WATCH_MODES.iter().find(|(_, mode)| *mode == config.plugins.watch).map(|(name, _)| *name);
+            json!(name)
+        },
+    },
+    Setting {
         name: "plugins.name_conflict",
         env: &[],
         flag: None,
@@ -560,6 +633,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+const WATCH_MODES: [(&str, WatchMode); 3] =
+    [("events", WatchMode::Events), ("poll", WatchMode::Poll), ("off", WatchMode::Off)];
 
 /// A key of `[plugins.ID]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

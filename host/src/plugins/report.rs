@@ -6,11 +6,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    PluginEntry, PluginState, host_facts,
+    PluginCounters, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
+    trust::{self, Candidate, Standing},
     verify::verify,
 };
-use crate::config::Limits;
+use crate::{
+    config::{Limits, TrustConfig},
+    ids::PluginId,
+};
 
 /// One plugin as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -36,6 +40,12 @@ pub struct PluginReport {
     pub generation: Option<u64>,
     /// Whether the server is not ready before it is.
     pub required: bool,
+    /// Why what runs is not what the file holds.
+    pub trouble: Option<String>,
+    /// What is odd about it and does not keep it from running.
+    pub warnings: Vec<String>,
+    /// What has been counted of this load; absent when it never was loaded.
+    pub counters: Option<PluginCounters>,
 }
 
 impl PluginReport {
@@ -53,6 +63,9 @@ impl PluginReport {
             sha256: entry.sha256.clone(),
             generation: entry.generation,
             required: entry.settings.required,
+            trouble: entry.trouble.clone(),
+            warnings: entry.warnings.clone(),
+            counters: entry.provider.as_ref().map(|provider| provider.counters()),
         }
     }
 }
@@ -69,13 +82,17 @@ impl PluginState {
             PluginState::Rejected(_) => "rejected",
             PluginState::Failed(_) => "failed",
             PluginState::Disabled(_) => "disabled",
+            PluginState::Quarantined(_) => "quarantined",
         }
     }
 
     /// Why the plugin does not run.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            PluginState::Rejected(reason) | PluginState::Failed(reason) | PluginState::Disabled(reason) => Some(reason),
+            PluginState::Rejected(reason)
+            | PluginState::Failed(reason)
+            | PluginState::Disabled(reason)
+            | PluginState::Quarantined(reason) => Some(reason),
             _ => None,
         }
     }
@@ -94,8 +111,10 @@ pub struct Inspection {
     pub binary: Binary,
     /// What its author says.
     pub manifest: Manifest,
-    /// Why this host would not load it; absent when it would.
+    /// Why it does not fit this host; absent when it does.
     pub refusal: Option<String>,
+    /// Where it stands with the operator.
+    pub trust: Standing,
 }
 
 /// Why a file cannot be inspected.
@@ -108,13 +127,32 @@ pub struct InspectError {
     pub reason: ManifestError,
 }
 
+/// Trusts a plugin file from now on, whatever was trusted under its id before. Runs none of it. Returns its id and, when
+/// another file was trusted before, what changed.
+///
+/// # Errors
+///
+/// When it is not a readable plugin, or nothing can be remembered.
+pub fn trust_file(
+    path: &Path,
+    trust: &TrustConfig,
+    limits: &Limits,
+) -> Result<(PluginId, Option<Vec<String>>), InspectError> {
+    let at = |reason| InspectError { path: path.to_owned(), reason };
+    let plugin = PluginBytes::read(path, None, limits).map_err(at)?;
+    let (_, manifest) = plugin.parse().map_err(at)?;
+    let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
+    let changed = trust::trust(candidate, trust).map_err(|error| at(ManifestError::Unreadable(error.to_string())))?;
+    Ok((PluginId::new(manifest.id), changed))
+}
+
 /// Reads what a plugin file says about itself. Never runs any of it.
 ///
 /// # Errors
 ///
 /// When it is not a readable plugin. One that is readable and would be refused is not an error: see
 /// [`Inspection::refusal`].
-pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError> {
+pub fn inspect(path: &Path, trust: &TrustConfig, limits: &Limits) -> Result<Inspection, InspectError> {
     let read = || {
         let plugin = PluginBytes::read(path, None, limits)?;
         let (binary, manifest) = plugin.parse()?;
@@ -122,7 +160,9 @@ pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError>
     };
     let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
     let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
+    let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, trust);
     Ok(Inspection {
+        trust,
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     clock::SharedClock,
-    config::{Limits, PluginsConfig},
-    plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins},
+    config::{Limits, PluginsConfig, WatchMode},
+    plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins, SIGNATURE_SUFFIX},
 };
 
 /// A plugin that is active, and the folder it was loaded from.
@@ -32,7 +32,7 @@ pub(super) async fn load(
 ) -> Result<Single, String> {
     let folder = Folder::with_copy(file, &settings.private_base().join(format!("jackfield-single-{}", clock.new_id())))
         .map_err(|error| format!("{}: {error}", file.display()))?;
-    let config = PluginsConfig { folders: vec![folder.0.clone()], ..settings.clone() };
+    let config = PluginsConfig { folders: vec![folder.0.clone()], watch: WatchMode::Off, ..settings.clone() };
     let plugins = Plugins::start(&config, limits, clock).await.map_err(|error| error.to_string())?;
     // A file that keeps changing is settled after a while, too; nothing else takes longer than its start may.
     plugins.wait_settled(limits.plugin_create * 2).await;
@@ -60,6 +60,16 @@ impl Folder {
         let made = Self(folder.to_owned());
         let copy = folder.join(format!("plugin.{}", OWN_SUFFIX));
         fs::copy(file, &copy)?;
+        let signature = |of: &Path| {
+            PathBuf::from({
+                let mut name = of.as_os_str().to_owned();
+                name.push(SIGNATURE_SUFFIX);
+                name
+            })
+        };
+        if signature(file).is_file() {
+            fs::copy(signature(file), signature(&copy))?;
+        }
         // The copy is ours, whoever may write to the original.
         #[cfg(unix)]
         fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
