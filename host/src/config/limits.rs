@@ -20,6 +20,10 @@ pub struct Limits {
     pub outgoing_events: usize,
     /// Open connections; a further one is answered 503. Default 10 000.
     pub connections: usize,
+    /// Open connections that speak HTTP, or are about to become WebSockets; a further one waits. Default 1024.
+    pub http_connections: usize,
+    /// Longest wait for a request on a connection, and for its whole head; then the connection is closed. Default 30 s.
+    pub http_header: Duration,
     /// Sessions; the longest idle one goes first. Default 100 000.
     pub sessions: usize,
     /// Sessions of one connection that nobody has used yet and that are therefore not stored; one more, and the oldest is
@@ -228,6 +232,8 @@ impl Default for Limits {
             outgoing_bytes: MIB,
             outgoing_events: 4096,
             connections: 10_000,
+            http_connections: 1024,
+            http_header: Duration::from_secs(30),
             sessions: 100_000,
             unused_sessions: 16,
             conversations: 100_000,

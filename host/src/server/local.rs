@@ -5,9 +5,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
-use super::{StartError, build_state, serve};
+use super::{StartError, StopRequest, StopRequests, build_state, serve, shutdown::Stop};
 use crate::{
     auth::{AuthVerifier, WidgetAuth, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
@@ -34,17 +33,18 @@ pub fn local_config() -> Result<ServerConfig, StartError> {
 }
 
 /// Starts the local flavor on `addr` (`host:port`), prints the start-up line and serves until the process is killed or
-/// told to stop (Ctrl-C, `SIGTERM`).
+/// told to stop (Ctrl-C, `SIGTERM`). Told a second time, it ends at once.
 ///
 /// # Errors
 ///
-/// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
+/// A bad address, a taken port, a refused bind address, a missing plugin folder, what ended the serving task, or
+/// [`StartError::StoppedAtOnce`].
 pub async fn serve_local(addr: &str) -> Result<(), StartError> {
     let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let mut requests = StopRequests::listen().map_err(StartError::Signals)?;
     let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
     announce(&server);
-    super::shutdown::stop_requested().await;
-    server.shutdown().await
+    server.shutdown_when_asked(&mut requests, |_| ()).await
 }
 
 /// Prints the start-up line, which scripts read the port from.
@@ -229,8 +229,8 @@ impl LocalServerBuilder {
     }
 
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it, and keeps there what outlives the process: the sources of documents that
-    /// are added while it runs. Default: nothing is written.
+    /// runs, so that the command line finds it, and keeps there what outlives the process: which plugins were trusted,
+    /// and the sources of documents that are added while it runs. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -254,6 +254,9 @@ impl LocalServerBuilder {
         let mut config = self.into_config()?;
         for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
             document.org_id.clone_from(&config.org_id);
+        }
+        if let Some(folder) = &state_dir {
+            config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
         }
         let is_guarded = match &auth {
             Some(verifier) => checks_tokens(verifier.mode()),
@@ -304,7 +307,7 @@ impl LocalServerBuilder {
                 Some(written.map_err(|source| StartError::StateDir { folder, source })?)
             }
         };
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let (plugins, connectors) = (state.plugins.clone(), state.connectors.clone());
         let knowledge = state.knowledge.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
@@ -364,8 +367,8 @@ pub struct LocalServer {
     knowledge: Arc<KnowledgeBase>,
     connectors: Connectors,
     run_file: RunFile,
-    stop: CancellationToken,
-    task: Option<JoinHandle<Result<(), StartError>>>,
+    stop: Stop,
+    task: Option<JoinHandle<()>>,
     /// Removes the run file when the handle goes.
     _written: Option<RunFileGuard>,
 }
@@ -422,11 +425,37 @@ impl LocalServer {
     /// # Errors
     ///
     /// What ended the serving task, if that was not this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the server at once: running turns are cancelled and connections closed, and nobody
+    /// waits for that.
     pub async fn shutdown(mut self) -> Result<(), StartError> {
-        self.stop.cancel();
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or_else(|error| Err(StartError::Serve(error.to_string()))),
+        self.stop.gently.cancel();
+        let in_a_hurry = self.stop.now.clone().drop_guard();
+        let ended = match self.task.take() {
+            Some(task) => task.await.map_err(|error| StartError::Serve(error.to_string())),
             None => Ok(()),
+        };
+        in_a_hurry.disarm();
+        ended
+    }
+
+    /// Serves until the process is asked to stop, then stops gracefully; asked once more, at once. `told` hears the
+    /// first request.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown), and [`StartError::StoppedAtOnce`] with the second request.
+    pub async fn shutdown_when_asked(
+        self,
+        requests: &mut StopRequests,
+        told: impl FnOnce(StopRequest),
+    ) -> Result<(), StartError> {
+        told(requests.next().await);
+        tokio::select! {
+            ended = self.shutdown() => ended,
+            again = requests.next() => Err(StartError::StoppedAtOnce(again)),
         }
     }
 }
@@ -439,6 +468,6 @@ impl fmt::Debug for LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.stop.gently.cancel();
     }
 }

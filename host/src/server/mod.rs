@@ -1,17 +1,21 @@
 //! How the parts are put together. Nothing else knows all of them.
 
+mod accept;
 mod local;
 mod shutdown;
+mod signals;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use accept::Requests;
 pub use local::{DEFAULT_LOCAL_ADDR, LocalServer, LocalServerBuilder, local_config, serve_local};
-pub use shutdown::stop_requested;
+use shutdown::Stop;
+pub use signals::{StopRequest, StopRequests, stop_requested};
 
 use crate::{
     actions::Services,
@@ -81,6 +85,12 @@ pub enum StartError {
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
+    /// Somebody asked twice to stop.
+    #[error("stopped at once; turns that ran are lost")]
+    StoppedAtOnce(StopRequest),
+    /// The system does not say when to stop.
+    #[error("wishes to stop cannot be noticed: {0}")]
+    Signals(std::io::Error),
 }
 
 /// Everything a server is made of, before it serves. Cheap to clone.
@@ -301,18 +311,12 @@ fn guard_policy(config: &ServerConfig, checks_tokens: bool) -> Result<GuardPolic
     GuardPolicy::new(config.addr(), checks_tokens, &config.allowed_hosts, &config.allowed_origins)
 }
 
-/// Serves until `stop` fires, then drains.
-pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> Result<(), StartError> {
-    let live = state.go_live(stop.clone());
+/// Serves until it has to stop, then drains.
+async fn serve(listener: TcpListener, state: AppState, stop: Stop) {
+    let live = state.go_live(stop.gently.clone());
     let expiry = tokio::spawn(shutdown::expire_idle(live.clone()));
-    // Small frames must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let serving = axum::serve(listener, routes(&live)).with_graceful_shutdown(stop.cancelled_owned());
-    let (served, ()) = tokio::join!(serving.into_future(), shutdown::drain(&live));
+    let requests = Requests::new(&live.services.config().limits);
+    let accepting = requests.accept(listener, routes(&live), stop.gently.clone());
+    tokio::join!(accepting, shutdown::drain(&live, &requests, &stop));
     expiry.abort();
-    served.map_err(|error| StartError::Serve(error.to_string()))
 }
