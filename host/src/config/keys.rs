@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, JwtKey, NameConflict, OnDisconnect, PluginSettings,
-    ServerConfig, StorageBackend, WebOrigin,
+    ServerConfig, StorageBackend, WatchMode, WebOrigin,
     agent_keys::AgentKey,
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
@@ -602,6 +602,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.trust.pin),
     },
     Setting {
+        name: "plugins.watch",
+        env: &[],
+        flag: Some("--no-watch"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.watch = given.choice(&WATCH_MODES)?;
+            Ok(())
+        },
+        show: |config| {
+            let name = WATCH_MODES.iter().find(|(_, mode)| *mode == config.plugins.watch).map(|(name, _)| *name);
+            json!(name)
+        },
+    },
+    Setting {
         name: "plugins.name_conflict",
         env: &[],
         flag: None,
@@ -619,6 +633,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+const WATCH_MODES: [(&str, WatchMode); 3] =
+    [("events", WatchMode::Events), ("poll", WatchMode::Poll), ("off", WatchMode::Off)];
 
 /// A key of `[plugins.ID]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -159,6 +159,18 @@ pub enum NameConflict {
     First,
 }
 
+/// How changes in the plugin folders are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchMode {
+    /// By the system's notices, and by a look every now and then because notices get lost.
+    #[default]
+    Events,
+    /// By regular looks alone: for network folders and containers whose notices do not arrive.
+    Poll,
+    /// Not at all; a reload has to be asked for.
+    Off,
+}
+
 /// Which tools of a plugin ask a human first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AskPolicy {
@@ -198,6 +210,11 @@ pub struct PluginsConfig {
     pub name_conflict: NameConflict,
     /// Which files are trusted.
     pub trust: TrustConfig,
+    /// How changes in the folders are noticed while the server runs.
+    pub watch: WatchMode,
+    /// Plugins that somebody has disabled outside of the configuration, and who. Not a setting: whoever remembers it
+    /// between runs puts it here.
+    pub disabled: BTreeMap<PluginId, String>,
     /// Settings by plugin id.
     pub by_id: BTreeMap<PluginId, PluginSettings>,
 }
@@ -206,6 +223,11 @@ impl PluginsConfig {
     /// The settings of one plugin; the defaults when none are written.
     pub fn settings(&self, id: &PluginId) -> PluginSettings {
         self.by_id.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Whether changes in the folders are noticed without being told.
+    pub fn is_watched(&self) -> bool {
+        !self.folders.is_empty() && self.watch != WatchMode::Off
     }
 
     /// Where the folder of private copies is made.
