@@ -17,6 +17,8 @@ Exit codes:
   2    the command line is wrong
   3    the configuration cannot be used
   4    what was checked is not in order
+  5    a plugin is not trusted: its hash, its signature, or a change since it was trusted
+  6    a plugin does not fit this host: target, interface, C library, compiler
   7    no model can be reached (no key, or the gateway does not answer)
   8    a tool call needed a human's yes and nobody could give it
   130  stopped by Ctrl-C before the work was done
@@ -103,6 +105,16 @@ pub(crate) enum PluginsCommand {
     Check(CheckArgs),
     /// Call one tool of a plugin, as a turn would.
     Call(CallArgs),
+    /// Trust a plugin file as it is now. One that has changed since it was trusted needs --update.
+    Trust(TrustArgs),
+    /// Do not load a plugin any more, whatever its file becomes, until it is trusted again.
+    Untrust(UntrustArgs),
+    /// Make a pair of keys to sign plugins with.
+    Keygen(KeygenArgs),
+    /// Sign a plugin file; the signature is put beside it.
+    Sign(SignArgs),
+    /// Say whether a trusted key has signed a plugin file.
+    Verify(VerifyArgs),
     /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
     New(NewArgs),
 }
@@ -247,6 +259,9 @@ pub(crate) struct SettingsArgs {
     /// Let in only who knows the token in this file.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Load only plugins that a key of plugins.trusted_keys has signed.
+    #[arg(long)]
+    require_signed: bool,
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
@@ -323,9 +338,12 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The plugin's file.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) file: String,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -381,6 +399,55 @@ pub(crate) struct CallArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) plugin: String,
+    /// Also when it has changed since it was trusted; what changed is printed.
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UntrustArgs {
+    /// The plugin's id.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// Where the secret key is put; the public key is put beside it, with .pub added.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The plugin's file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The file of the secret key, made by keygen or by minisign.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The plugin's file; its signature lies beside it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A public key in one line (RW…), instead of those of the configuration. May be given several times.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NewArgs {
     /// The folder to make; its last part names the plugin.
     #[arg(value_name = "NAME")]
@@ -424,6 +491,7 @@ impl SettingsArgs {
         flags.extend(
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
         );
+        flags.extend(self.require_signed.then(|| flag("plugins.require_signed", "--require-signed", true)));
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
         flags
     }
@@ -579,7 +647,16 @@ mod tests {
     fn the_exit_codes_are_in_the_help() {
         use crate::cli::Exit;
         let help = Cli::command().render_long_help().to_string();
-        let all = [Exit::Failure, Exit::Usage, Exit::Config, Exit::CheckFailed, Exit::NoModel, Exit::NeedsApproval];
+        let all = [
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Config,
+            Exit::CheckFailed,
+            Exit::Untrusted,
+            Exit::Incompatible,
+            Exit::NoModel,
+            Exit::NeedsApproval,
+        ];
         for exit in all.into_iter().chain([Exit::Interrupted, Exit::Terminated]) {
             assert!(help.lines().any(|line| line.starts_with(&format!("  {} ", exit as u8))), "{exit:?}");
         }

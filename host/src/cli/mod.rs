@@ -11,7 +11,9 @@ mod new;
 mod plugins;
 mod serve;
 mod terminal;
+mod trust;
 mod tryout;
+mod which;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,10 @@ pub(crate) enum Exit {
     Config = 3,
     /// What was checked is not in order.
     CheckFailed = 4,
+    /// A plugin is not trusted.
+    Untrusted = 5,
+    /// A plugin does not fit this host.
+    Incompatible = 6,
     /// No model can be reached.
     NoModel = 7,
     /// A human would have been needed.
@@ -102,7 +108,16 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Chat(chat) => on_runtime(chat::chat(sources(&global)?, &chat, terminal)),
         Command::Dev(args) => on_runtime(dev::dev(sources(&global)?, &args, terminal)),
         Command::Plugins { command: PluginsCommand::List(list) } => plugins::list(sources(&global)?, &list, terminal),
-        Command::Plugins { command: PluginsCommand::Inspect(inspect) } => plugins::inspect(&inspect, terminal),
+        Command::Plugins { command: PluginsCommand::Inspect(inspect) } => {
+            plugins::inspect(sources(&global)?, &inspect, terminal)
+        }
+        Command::Plugins { command: PluginsCommand::Trust(args) } => trust::trust(sources(&global)?, &args, terminal),
+        Command::Plugins { command: PluginsCommand::Untrust(args) } => {
+            trust::untrust(sources(&global)?, &args, terminal)
+        }
+        Command::Plugins { command: PluginsCommand::Keygen(args) } => trust::keygen(&args, terminal),
+        Command::Plugins { command: PluginsCommand::Sign(args) } => trust::sign(&args, terminal),
+        Command::Plugins { command: PluginsCommand::Verify(args) } => trust::verify(sources(&global)?, &args, terminal),
         Command::Plugins { command: PluginsCommand::Check(args) } => {
             on_runtime(tryout::check(sources(&global)?, &args, terminal))
         }

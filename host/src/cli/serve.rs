@@ -55,7 +55,7 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
     let plugin_time = loaded.config.limits.plugin_create;
     // Heard from here on, so that no wish to stop ends the process between two steps.
     let mut requests = StopRequests::listen()?;
-    let server = start(loaded.config).await?;
+    let server = start(remembering(loaded.config, sources)).await?;
     if kind == Kind::Demo {
         // The first thing that people try is a plugin's tool, so it has to be there when the address is.
         announce_plugins(&server.plugins_settled(plugin_time).await, terminal);
@@ -82,6 +82,12 @@ fn announce_plugins(reports: &[PluginReport], terminal: &Terminal) {
         let detail = report.reason.clone().unwrap_or_else(|| report.tools.join(", "));
         terminal.message(&format!("plugin {} is {}: {}", report.id, report.state, one_line(&detail, DETAIL_CHARS)));
     }
+}
+
+/// What is remembered between two runs: which plugins were trusted.
+pub(super) fn remembering(mut config: ServerConfig, sources: &Sources) -> ServerConfig {
+    config.plugins.trust.state_folder = state_folder(&sources.env);
+    config
 }
 
 /// Starts the server of a configuration, whoever uses it.

@@ -12,6 +12,7 @@ use super::{
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
+    trust,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -475,6 +476,64 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| json!(config.plugins.private_folder),
+    },
+    Setting {
+        name: "plugins.require_signed",
+        env: &[],
+        flag: Some("--require-signed"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.require_signed = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.require_signed),
+    },
+    Setting {
+        name: "plugins.trusted_keys",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "minisign public keys in one line each (RW…)";
+            draft.config.plugins.trust.keys = checked(given, trust::is_public_key, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.keys),
+    },
+    Setting {
+        name: "plugins.allow",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.allow = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.allow),
+    },
+    Setting {
+        name: "plugins.deny",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.deny = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.deny),
+    },
+    Setting {
+        name: "plugins.pin",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.pin = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.pin),
     },
     Setting {
         name: "plugins.name_conflict",

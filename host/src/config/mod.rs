@@ -8,6 +8,7 @@ mod error;
 mod keys;
 mod limits;
 mod sources;
+mod trust;
 mod values;
 mod web;
 
@@ -24,6 +25,7 @@ pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
 pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder};
+pub use trust::TrustConfig;
 pub use web::{Authority, WebOrigin, default_port};
 
 use crate::ids::PluginId;
@@ -164,6 +166,8 @@ pub struct PluginsConfig {
     pub private_folder: Option<PathBuf>,
     /// Same-name policy.
     pub name_conflict: NameConflict,
+    /// Which files are trusted.
+    pub trust: TrustConfig,
     /// Settings by plugin id.
     pub by_id: BTreeMap<PluginId, PluginSettings>,
 }

@@ -31,9 +31,11 @@ mod provider;
 mod registry;
 mod report;
 mod runtime;
+mod sanitise;
 mod snapshot;
 mod start;
 mod survey;
+mod trust;
 mod verify;
 
 pub use discover::FolderError;
@@ -42,9 +44,12 @@ pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};
 pub use registry::{Plugins, PluginsError};
-pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use report::{InspectError, Inspection, PluginReport, inspect, trust_file};
 pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;
+pub use trust::{
+    Distrust, KeyPairText, Pin, PinnedTool, SIGNATURE_SUFFIX, SignError, Standing, changes, new_key_pair, sign, untrust,
+};
 pub use verify::is_plugin_id;
 
 pub use crate::config::{PluginSettings, PluginsConfig};

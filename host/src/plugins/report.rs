@@ -8,9 +8,13 @@ use utoipa::ToSchema;
 use super::{
     PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
+    trust::{self, Candidate, Standing},
     verify::verify,
 };
-use crate::config::Limits;
+use crate::{
+    config::{Limits, TrustConfig},
+    ids::PluginId,
+};
 
 /// One plugin as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -94,8 +98,10 @@ pub struct Inspection {
     pub binary: Binary,
     /// What its author says.
     pub manifest: Manifest,
-    /// Why this host would not load it; absent when it would.
+    /// Why it does not fit this host; absent when it does.
     pub refusal: Option<String>,
+    /// Where it stands with the operator.
+    pub trust: Standing,
 }
 
 /// Why a file cannot be inspected.
@@ -108,13 +114,32 @@ pub struct InspectError {
     pub reason: ManifestError,
 }
 
+/// Trusts a plugin file from now on, whatever was trusted under its id before. Runs none of it. Returns its id and, when
+/// another file was trusted before, what changed.
+///
+/// # Errors
+///
+/// When it is not a readable plugin, or nothing can be remembered.
+pub fn trust_file(
+    path: &Path,
+    trust: &TrustConfig,
+    limits: &Limits,
+) -> Result<(PluginId, Option<Vec<String>>), InspectError> {
+    let at = |reason| InspectError { path: path.to_owned(), reason };
+    let plugin = PluginBytes::read(path, None, limits).map_err(at)?;
+    let (_, manifest) = plugin.parse().map_err(at)?;
+    let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
+    let changed = trust::trust(candidate, trust).map_err(|error| at(ManifestError::Unreadable(error.to_string())))?;
+    Ok((PluginId::new(manifest.id), changed))
+}
+
 /// Reads what a plugin file says about itself. Never runs any of it.
 ///
 /// # Errors
 ///
 /// When it is not a readable plugin. One that is readable and would be refused is not an error: see
 /// [`Inspection::refusal`].
-pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError> {
+pub fn inspect(path: &Path, trust: &TrustConfig, limits: &Limits) -> Result<Inspection, InspectError> {
     let read = || {
         let plugin = PluginBytes::read(path, None, limits)?;
         let (binary, manifest) = plugin.parse()?;
@@ -122,7 +147,9 @@ pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError>
     };
     let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
     let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
+    let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, trust);
     Ok(Inspection {
+        trust,
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,

@@ -7,3 +7,4 @@ mod dev;
 mod knowledge;
 mod new;
 mod run;
+mod trust;
