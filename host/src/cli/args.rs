@@ -87,6 +87,10 @@ pub(crate) enum Command {
         /// Where the report is written.
         report: PathBuf,
     },
+    /// Look at what a server needs (configuration, port, plugins, model), and say what to do about what is missing.
+    Doctor(DoctorArgs),
+    /// Print the version.
+    Version(VersionArgs),
     /// Print a completion script for your shell.
     Completions {
         /// Which shell.
@@ -234,6 +238,10 @@ pub(crate) enum ConfigCommand {
     Show(ShowArgs),
     /// Say whether the configuration can be used.
     Check(SettingsArgs),
+    /// Write a file to begin with: every setting with its default, commented out. Replaces nothing.
+    Init(InitArgs),
+    /// Print the JSON Schema of configuration files, for editors.
+    Schema,
 }
 
 /// Settings of the server.
@@ -480,6 +488,29 @@ pub(crate) struct ShowArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where to write it; without it, the user's own file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 impl SettingsArgs {

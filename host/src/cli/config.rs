@@ -1,11 +1,13 @@
-//! `config show` and `config check`.
+//! `config show`, `config check`, `config init` and `config schema`.
 
-use jackfield::config::{Loaded, Sources};
+use std::{fs, io::Write, path::Path};
+
+use jackfield::config::{Loaded, Sources, file_schema, template, user_file};
 use serde_json::json;
 
 use super::{
     Exit, Failure,
-    args::{SettingsArgs, ShowArgs},
+    args::{InitArgs, SettingsArgs, ShowArgs},
     terminal::{Terminal, one_line, table},
 };
 
@@ -42,6 +44,32 @@ pub(super) fn check(sources: Sources, args: &SettingsArgs, terminal: &Terminal) 
     load(sources, args, terminal)?.config.require_memory()?;
     let read = if files.is_empty() { "no file".to_owned() } else { files.join(", ") };
     terminal.data(&format!("the configuration can be used (read: {read}, and the environment)\n"))?;
+    Ok(None)
+}
+
+/// Writes a file to begin with, where there is none.
+pub(super) fn init(sources: &Sources, args: &InitArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    let no_home = || Failure::new(Exit::Usage, "there is no home folder; name the file: jackfield config init FILE");
+    let path = args.file.clone().or_else(|| user_file(&sources.env)).ok_or_else(no_home)?;
+    let failed = |error: std::io::Error| {
+        let reason = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => "it is there already, and is left as it is".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::new(Exit::Failure, format!("{}: {reason}", path.display()))
+    };
+    if let Some(folder) = path.parent().filter(|folder| *folder != Path::new("")) {
+        fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;
+    file.write_all(template().as_bytes()).map_err(failed)?;
+    terminal.data(&format!("{}\n", path.display()))?;
+    Ok(None)
+}
+
+/// Prints the JSON Schema of configuration files.
+pub(super) fn schema(terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    terminal.data(&format!("{:#}\n", file_schema()))?;
     Ok(None)
 }
 

@@ -6,6 +6,7 @@ mod args;
 mod chat;
 mod config;
 mod dev;
+mod doctor;
 mod knowledge;
 mod new;
 mod plugins;
@@ -21,7 +22,7 @@ use clap::{CommandFactory, Parser};
 use jackfield::config::{ConfigError, Origin, Sources};
 
 use crate::telemetry;
-use args::{Cli, Command, ConfigCommand, GlobalArgs, PluginsCommand};
+use args::{Cli, Command, ConfigCommand, GlobalArgs, PluginsCommand, VersionArgs};
 use terminal::Terminal;
 
 /// How a command ends, beside success. The numbers are part of the interface; `--help` lists them.
@@ -131,11 +132,33 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)
         }
+        Command::Config { command: ConfigCommand::Init(args) } => config::init(&sources(&global)?, &args, terminal),
+        Command::Config { command: ConfigCommand::Schema } => config::schema(terminal),
+        Command::Doctor(args) => on_runtime(doctor::doctor(sources(&global)?, &args, terminal)),
+        Command::Version(args) => version(&args, terminal),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "jackfield", &mut std::io::stdout().lock());
             Ok(None)
         }
     }
+}
+
+fn version(args: &VersionArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    let version = env!("CARGO_PKG_VERSION");
+    let text = match args.json {
+        true => {
+            let version = serde_json::json!({
+                "name": "jackfield",
+                "version": version,
+                "protocol": jackfield::protocol::capabilities::PROTOCOL,
+                "pluginAbi": jackfield_plugin_abi::ABI_VERSION,
+            });
+            format!("{version:#}\n")
+        }
+        false => format!("jackfield {version}\n"),
+    };
+    terminal.data(&text)?;
+    Ok(None)
 }
 
 fn sources(global: &GlobalArgs) -> Result<Sources, Failure> {

@@ -8,6 +8,7 @@ mod error;
 mod keys;
 mod limits;
 mod sources;
+mod template;
 mod trust;
 mod values;
 mod web;
@@ -24,7 +25,8 @@ use serde_json::Value;
 pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
-pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder};
+pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder, user_file};
+pub use template::{file_schema, template};
 pub use trust::TrustConfig;
 pub use web::{Authority, WebOrigin, default_port};
 

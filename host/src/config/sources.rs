@@ -392,7 +392,8 @@ pub fn state_folder(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     base_folder(env, "XDG_STATE_HOME", &[".local", "state"])
 }
 
-fn user_file(env: &BTreeMap<String, String>) -> Option<PathBuf> {
+/// The user's own file, `$XDG_CONFIG_HOME/jackfield/config.toml`, or under the home folder.
+pub fn user_file(env: &BTreeMap<String, String>) -> Option<PathBuf> {
     Some(base_folder(env, "XDG_CONFIG_HOME", &[".config"])?.join("config.toml"))
 }
 
