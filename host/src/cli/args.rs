@@ -70,6 +70,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PluginsCommand,
     },
+    /// Say what a running server knows, and ask why it finds what it finds.
+    Knowledge {
+        #[command(subcommand)]
+        command: KnowledgeCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -111,6 +116,115 @@ pub(crate) enum PluginsCommand {
     Verify(VerifyArgs),
     /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
     New(NewArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KnowledgeCommand {
+    /// Let the running server answer from the text, Markdown and HTML of files and folders, now and after every start.
+    Add(AddArgs),
+    /// List the sources, or the documents of one.
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Forget a source and its documents; its files stay.
+    Rm(RmArgs),
+    /// Read sources anew.
+    Reindex(ReindexArgs),
+    /// Search as a turn would.
+    Query(QueryArgs),
+}
+
+/// Which server a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server (http://127.0.0.1:8787). Without it: the one that runs on this machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Show the server the token in this file. Without it: the admin token of the run file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Files and folders of the server's machine.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What to call it; by default the file's or folder's own name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The set that its documents belong to; by default its name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+    /// Only this user may find its documents. May be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Vec<String>,
+    /// Only members of this group may find its documents. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// List the documents of this source.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The source's name.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReindexArgs {
+    /// The sources' names; without one, all.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) sources: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What to look for.
+    pub(crate) query: String,
+    /// Say how each passage came to its place, and which were cut and why.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// How many passages are used.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) limit: u16,
+    /// Search with the rights of this user.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Search with the rights of this group's members. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +281,9 @@ pub(crate) struct AgentArgs {
     /// Add the demo documents, persona and tool.
     #[arg(long)]
     seed_kb: bool,
+    /// Answer from the text, Markdown and HTML of this file or folder. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    knowledge: Vec<PathBuf>,
     /// Ask a human before tools whose names contain one of these parts, separated by commas.
     #[arg(long, value_name = "PART,…")]
     confirm_tools: Option<String>,
@@ -177,7 +294,7 @@ pub(crate) struct ChatArgs {
     /// What to say; without it, or as -, it is read from standard input.
     pub(crate) message: Option<String>,
     /// The server to talk to (ws://127.0.0.1:8787/ws). Without it: the one that runs, or one for this message alone.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "model", "gateway_url", "seed_kb", "confirm_tools"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "model", "gateway_url", "seed_kb", "knowledge", "confirm_tools"])]
     pub(crate) server: Option<String>,
     /// Show the server the token in this file.
     #[arg(long, value_name = "FILE")]
@@ -397,6 +514,8 @@ impl AgentArgs {
         flags.extend(self.model.as_ref().map(|model| flag("model.name", "--model", model.as_str())));
         flags.extend(self.gateway_url.as_ref().map(|url| flag("gateway.url", "--gateway-url", url.as_str())));
         flags.extend(self.seed_kb.then(|| flag("knowledge.seed", "--seed-kb", true)));
+        let sources: Vec<String> = self.knowledge.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        flags.extend(list("knowledge.sources", "--knowledge", &sources));
         flags.extend(self.confirm_tools.as_ref().map(|parts| flag("tools.confirm", "--confirm-tools", parts.as_str())));
         flags
     }
@@ -472,6 +591,8 @@ mod tests {
             "--gateway-url",
             "http://127.0.0.1:1/v1",
             "--seed-kb",
+            "--knowledge",
+            "docs",
             "--confirm-tools",
             "a,b",
             "--allow-origin",
@@ -485,6 +606,7 @@ mod tests {
         assert_eq!(config.gateway_url, "http://127.0.0.1:1/v1");
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
+        assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
         assert!(config.seed_kb && config.allow_unauthenticated);
     }
 

@@ -1,10 +1,12 @@
 //! The command line: what can be said, and what each command does. Data goes to standard output, messages to standard
 //! error, and every command ends with one of the documented exit codes.
 
+mod admin;
 mod args;
 mod chat;
 mod config;
 mod dev;
+mod knowledge;
 mod new;
 mod plugins;
 mod serve;
@@ -122,6 +124,7 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         }
         Command::CheckChild { report } => tryout::check_child(&report),
         Command::Plugins { command: PluginsCommand::New(args) } => new::new(&args, terminal),
+        Command::Knowledge { command } => on_runtime(knowledge::run(sources(&global)?, &command, terminal)),
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)

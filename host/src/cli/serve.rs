@@ -45,7 +45,8 @@ enum Kind {
 }
 
 async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Option<Exit>, Failure> {
-    let loaded = sources.load()?;
+    let mut loaded = sources.load()?;
+    loaded.config.state_folder = state_folder(&sources.env);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

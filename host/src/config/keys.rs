@@ -1,7 +1,7 @@
 //! The list of settings: for each its key in a file, its names in the environment, its flag, whether a project file
 //! may set it, how it is read and how it is shown. Everything that names a setting comes from here.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde_json::{Value, json};
 
@@ -47,6 +47,8 @@ pub(super) enum ProjectRule {
     Always,
     /// Only to a number that is not greater.
     Tighter,
+    /// Only to paths below the project's own folder.
+    Inside,
 }
 
 /// One setting.
@@ -361,6 +363,50 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.seed_kb),
     },
     Setting {
+        name: "knowledge.sources",
+        env: &[],
+        flag: Some("--knowledge PATH"),
+        project: ProjectRule::Inside,
+        set: |draft, given| {
+            draft.config.knowledge.sources = given.paths()?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.sources),
+    },
+    Setting {
+        name: "knowledge.roots",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.knowledge.roots = given.paths()?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.roots),
+    },
+    Setting {
+        name: "knowledge.embedding_model",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.knowledge.embedding_model = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.embedding_model),
+    },
+    Setting {
+        name: "knowledge.min_similarity",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.knowledge.min_similarity = given.number(0.0, 1.0)?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.min_similarity),
+    },
+    Setting {
         name: "storage.backend",
         env: &["SMOOTH_AGENT_STORAGE"],
         flag: None,
@@ -611,6 +657,12 @@ impl Target {
             Target::Plugin(..) => ProjectRule::Never,
             Target::Agent(_, key) => key.project(),
         }
+    }
+
+    /// The paths that a setting names.
+    pub(super) fn paths<'a>(&self, config: &'a ServerConfig) -> &'a [PathBuf] {
+        // The one setting that a project file may point at files with.
+        if self.name() == "knowledge.sources" { &config.knowledge.sources } else { &[] }
     }
 
     /// The number that a project file may not raise; 0 for what is not a number.

@@ -183,6 +183,33 @@ pub struct Limits {
     pub knowledge_document_bytes: usize,
     /// Passages of one document; one that would have more is refused. Default 20 000.
     pub knowledge_passages_per_document: usize,
+    /// Largest file that is read as a document; a larger one is skipped with this reason. Default 16 MiB.
+    pub knowledge_file_bytes: usize,
+    /// Files of one folder that are looked at; the rest is left out, and the indexing run says so. Default 20 000.
+    pub knowledge_files: usize,
+    /// How deep a folder is read; what is deeper is skipped with this reason. Default 32.
+    pub knowledge_folder_depth: usize,
+    /// Sources of documents; a further one is refused. Default 256.
+    pub knowledge_sources: usize,
+    /// Connectors of all organisations; a further one is refused. Default 1000.
+    pub connectors: usize,
+    /// Indexing runs that are remembered; the oldest go first. Default 1000.
+    pub indexing_runs: usize,
+    /// Skipped files that one run names; the rest is counted. Default 100.
+    pub indexing_skips_named: usize,
+    /// Passages whose vectors are asked for at once. Default 64.
+    pub knowledge_vector_batch: usize,
+    /// How long a search waits for the vector of its question; then the words alone decide. Default 400 ms.
+    pub knowledge_question_vector: Duration,
+    /// Pause before an embedding model that failed is asked again; until then the words alone decide. Default 60 s.
+    pub knowledge_vector_retry: Duration,
+    /// How often all vectors are made anew because their dimension changed; after that the words alone decide.
+    /// Default 3.
+    pub knowledge_vector_rebuilds: u32,
+    /// Memory for vectors; documents beyond it are found by their words only. Default 1 GiB.
+    pub knowledge_vector_bytes: usize,
+    /// Answer to one request for vectors; a larger one counts as a failure. Default 64 MiB.
+    pub embedding_answer_bytes: usize,
     /// Tools, and models, that the metrics tell apart by name; further ones are counted as `other`. Default 500.
     pub metric_names: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
@@ -277,6 +304,19 @@ impl Default for Limits {
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,
             knowledge_passages_per_document: 20_000,
+            knowledge_file_bytes: 16 * MIB,
+            knowledge_files: 20_000,
+            knowledge_folder_depth: 32,
+            knowledge_sources: 256,
+            connectors: 1000,
+            indexing_runs: 1000,
+            indexing_skips_named: 100,
+            knowledge_vector_batch: 64,
+            knowledge_question_vector: Duration::from_millis(400),
+            knowledge_vector_retry: Duration::from_secs(60),
+            knowledge_vector_rebuilds: 3,
+            knowledge_vector_bytes: 1024 * MIB,
+            embedding_answer_bytes: 64 * MIB,
             metric_names: 500,
             shutdown: Duration::from_secs(30),
         }
@@ -316,8 +356,14 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] =
-    &["model_retries", "model_pool_connections", "tools_per_turn", "plugin_files", "knowledge_hits"];
+const MAY_BE_ZERO: &[&str] = &[
+    "model_retries",
+    "model_pool_connections",
+    "tools_per_turn",
+    "plugin_files",
+    "knowledge_hits",
+    "knowledge_vector_rebuilds",
+];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

@@ -196,6 +196,26 @@ impl From<&std::path::Path> for PluginsConfig {
     }
 }
 
+/// Where knowledge comes from and how it is searched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnowledgeConfig {
+    /// Files and folders that are read at the start, for the configured organisation.
+    pub sources: Vec<PathBuf>,
+    /// Folders that the admin API's connectors may read. Default: none.
+    pub roots: Vec<PathBuf>,
+    /// A model of the gateway that makes vectors; without one documents are found by their words alone.
+    pub embedding_model: Option<String>,
+    /// The cosine from which a passage that shares no word with a question counts as fitting. Models differ; `jackfield
+    /// knowledge query --explain` shows what they say. Default 0.4.
+    pub min_similarity: f64,
+}
+
+impl Default for KnowledgeConfig {
+    fn default() -> Self {
+        Self { sources: Vec::new(), roots: Vec::new(), embedding_model: None, min_similarity: 0.4 }
+    }
+}
+
 /// All settings of a server.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -222,6 +242,8 @@ pub struct ServerConfig {
     pub max_iterations: u32,
     /// Seeds the demo documents, persona and tool.
     pub seed_kb: bool,
+    /// What else is known.
+    pub knowledge: KnowledgeConfig,
     /// Where conversations are kept.
     pub storage: StorageBackend,
     /// How tokens are checked.
@@ -254,6 +276,10 @@ pub struct ServerConfig {
     pub on_disconnect: OnDisconnect,
     /// The plugins.
     pub plugins: PluginsConfig,
+    /// Where what outlives the process is kept, such as the sources of documents that are added while it runs. No file
+    /// can set it: the command line uses the user's own state folder, an embedding program says `.state_dir(path)`.
+    /// Default: nothing is kept.
+    pub state_folder: Option<PathBuf>,
     /// Every limit.
     pub limits: Limits,
 }
@@ -272,6 +298,7 @@ impl Default for ServerConfig {
             max_tokens: 8192,
             max_iterations: 20,
             seed_kb: false,
+            knowledge: KnowledgeConfig::default(),
             storage: StorageBackend::Memory,
             auth: AuthMode::None,
             strict_auth: false,
@@ -287,6 +314,7 @@ impl Default for ServerConfig {
             skill_folders: Vec::new(),
             on_disconnect: OnDisconnect::Finish,
             plugins: PluginsConfig::default(),
+            state_folder: None,
             limits: Limits::default(),
         }
     }

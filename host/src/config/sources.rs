@@ -206,6 +206,17 @@ impl Sources {
         match entry.target.project() {
             ProjectRule::Always => Ok(()),
             ProjectRule::Never => Err(ConfigError::NotForProjects { path, key, flag }),
+            ProjectRule::Inside => {
+                let mut with = Draft::default();
+                self.apply(entry, &mut with)?;
+                let folder = path.parent().unwrap_or(Path::new("."));
+                match entry.target.paths(&with.config).iter().find(|found| !is_below(found, folder)) {
+                    None => Ok(()),
+                    Some(outside) => {
+                        Err(ConfigError::OutsideProject { path: path.clone(), key, outside: outside.clone(), flag })
+                    }
+                }
+            }
             ProjectRule::Tighter => {
                 let mut below = Draft::default();
                 let weaker = entries.iter().filter(|other| other.origin < entry.origin);
@@ -423,6 +434,22 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
     ConfigError::Unreadable { path: path.to_path_buf(), reason: error.to_string() }
+}
+
+/// Whether a path stays in a folder once its links are followed. Of a path that is not there, the part that is has to.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    let there = match path.canonicalize() {
+        Ok(there) => Some(there),
+        Err(_) if climbs => None,
+        Err(_) => path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()),
+    };
+    match (there, folder.canonicalize()) {
+        (Some(there), Ok(folder)) => there.starts_with(folder),
+        // Where not even the folder is there, nothing can be read either.
+        (_, Err(_)) => !climbs && path.starts_with(folder),
+        (None, Ok(_)) => false,
+    }
 }
 
 fn same_file(left: &Path, right: &Path) -> bool {

@@ -11,7 +11,9 @@ use super::{StartError, build_state, serve};
 use crate::{
     auth::{AuthVerifier, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
+    connectors::{Connectors, NewSource, RunReport, Source},
     http::bind_allowed,
+    knowledge::{Document, KnowledgeBase},
     otp::OtpService,
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
@@ -68,6 +70,8 @@ pub struct LocalServerBuilder {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     state_dir: Option<PathBuf>,
+    sources: Vec<NewSource>,
+    documents: Vec<Document>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp_service: Option<Arc<dyn OtpService>>,
@@ -89,6 +93,8 @@ impl Default for LocalServerBuilder {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             state_dir: None,
+            sources: Vec::new(),
+            documents: Vec::new(),
             prompt_composer: None,
             agents: None,
             otp_service: None,
@@ -189,9 +195,25 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Documents that turns can search from the start; a later call adds more. One without an organisation gets the
+    /// server's own. What cannot be indexed is in the log with its reason; [`LocalServer::knowledge`] takes documents,
+    /// too, and returns the reason of each.
+    pub fn documents(mut self, documents: impl IntoIterator<Item = Document>) -> Self {
+        self.documents.extend(documents);
+        self
+    }
+
+    /// A file or folder whose text, Markdown and HTML turns can search, or a [`NewSource`] that says more about it; a
+    /// later call adds another one. It is read in the background once the server listens;
+    /// [`LocalServer::sources_settled`] waits for that. Relative paths start at the current folder.
+    pub fn knowledge_source(mut self, source: impl Into<NewSource>) -> Self {
+        self.sources.push(source.into());
+        self
+    }
+
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it, and remembers which plugins were trusted there. Default: nothing is
-    /// written.
+    /// runs, so that the command line finds it, and keeps there what outlives the process: the sources of documents that
+    /// are added while it runs, and which plugins were trusted. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -209,10 +231,14 @@ impl LocalServerBuilder {
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
+        let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
         if let Some(folder) = &state_dir {
             config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
+        }
+        for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
+            document.org_id.clone_from(&config.org_id);
         }
         let is_guarded = match &auth {
             Some(verifier) => checks_tokens(verifier.mode()),
@@ -243,7 +269,12 @@ impl LocalServerBuilder {
         if let Some(service) = otp_service {
             state = state.with_otp_service(service);
         }
-        state = state.with_tool_hooks(hooks);
+        state = state.with_tool_hooks(hooks).with_sources(sources);
+        for (id, indexed) in state.knowledge.ingest(documents).await {
+            if let Err(error) = indexed {
+                tracing::warn!(document = id, %error, "a document of the program is not indexed");
+            }
+        }
         let run_file = RunFile::of_this_process(addr, state.admin_token.clone());
         let written = match state_dir {
             None => None,
@@ -253,9 +284,10 @@ impl LocalServerBuilder {
             }
         };
         let stop = CancellationToken::new();
-        let plugins = state.plugins.clone();
+        let (plugins, connectors) = (state.plugins.clone(), state.connectors.clone());
+        let knowledge = state.knowledge.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, plugins, run_file, stop, task: Some(task), _written: written })
+        Ok(LocalServer { addr, plugins, knowledge, connectors, run_file, stop, task: Some(task), _written: written })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -269,6 +301,9 @@ impl LocalServerBuilder {
         config.seed_kb = self.seed_kb;
         if let Some(plugins) = self.plugins {
             config.plugins = plugins;
+        }
+        if self.state_dir.is_some() {
+            config.state_folder = self.state_dir;
         }
         if self.persona.is_some() {
             config.persona = self.persona;
@@ -292,6 +327,8 @@ impl fmt::Debug for LocalServerBuilder {
             .field("tools", &self.tools.is_some())
             .field("agents", &self.agents.is_some())
             .field("otp_service", &self.otp_service.is_some())
+            .field("sources", &self.sources.len())
+            .field("documents", &self.documents.len())
             .field("plugins", &self.plugins.as_ref().map(|plugins| &plugins.folders))
             .finish_non_exhaustive()
     }
@@ -302,6 +339,8 @@ impl fmt::Debug for LocalServerBuilder {
 pub struct LocalServer {
     addr: SocketAddr,
     plugins: Arc<Plugins>,
+    knowledge: Arc<KnowledgeBase>,
+    connectors: Connectors,
     run_file: RunFile,
     stop: CancellationToken,
     task: Option<JoinHandle<Result<(), StartError>>>,
@@ -336,6 +375,18 @@ impl LocalServer {
     pub async fn plugins_settled(&self, timeout: Duration) -> Vec<PluginReport> {
         self.plugins.wait_settled(timeout).await;
         self.plugins.reports()
+    }
+
+    /// The documents that turns can search. More can be added while the server runs.
+    pub fn knowledge(&self) -> &KnowledgeBase {
+        &self.knowledge
+    }
+
+    /// Waits until the sources of the start were read, or the time is over, and returns each with what its last run did.
+    /// Turns need not wait: a document can be found as soon as it is read.
+    pub async fn sources_settled(&self, timeout: Duration) -> Vec<(Source, Option<RunReport>)> {
+        self.connectors.settled(timeout).await;
+        self.connectors.all_sources()
     }
 
     /// The plugins: what each is, and what state it is in.

@@ -18,6 +18,7 @@ use crate::{
     auth::{self, AuthSettingsError, AuthVerifier},
     clock::{SharedClock, SystemClock},
     config::{ConfigError, ServerConfig},
+    connectors::{Connectors, NewSource},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
     metrics::Metrics,
@@ -89,6 +90,8 @@ pub struct AppState {
     clock: SharedClock,
     storage: SharedStorage,
     knowledge: Arc<KnowledgeBase>,
+    connectors: Connectors,
+    sources: Vec<NewSource>,
     model: Option<Arc<dyn ModelClient>>,
     plugins: Arc<Plugins>,
     auth: Arc<dyn AuthVerifier>,
@@ -119,17 +122,29 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
             }
         }
     }
+    let gateway = gateway_client(&config, &clock)?;
+    search_by_meaning(&knowledge, &config, gateway.as_ref());
+    let connectors = Connectors::new(
+        knowledge.clone(),
+        clock.clone(),
+        &config.limits,
+        config.knowledge.roots.clone(),
+        config.state_folder.clone(),
+    );
+    let sources = config.knowledge.sources.iter().cloned().map(NewSource::from).collect();
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
     let auth = auth::configured(&config, &clock)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
-        model: model_client(&config, &clock)?,
+        model: model_client(&config, gateway),
         metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
+        connectors,
+        sources,
         plugins,
         auth,
         tools: None,
@@ -141,14 +156,35 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     })
 }
 
-fn model_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<Arc<dyn ModelClient>>, StartError> {
-    if config.is_offline() {
-        return Ok(Some(Arc::new(OfflineModel::default())));
-    }
+/// The client of the gateway, when there is a key for it.
+fn gateway_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<GatewayClient>, StartError> {
     match &config.gateway_key {
-        None => Ok(None),
-        Some(key) => Ok(Some(Arc::new(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))),
+        Some(key) if !config.is_offline() => {
+            Ok(Some(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))
+        }
+        _ => Ok(None),
     }
+}
+
+fn model_client(config: &ServerConfig, gateway: Option<GatewayClient>) -> Option<Arc<dyn ModelClient>> {
+    if config.is_offline() {
+        return Some(Arc::new(OfflineModel::default()));
+    }
+    gateway.map(|gateway| Arc::new(gateway) as Arc<dyn ModelClient>)
+}
+
+/// Gives the knowledge base the embedding model that the configuration names.
+fn search_by_meaning(knowledge: &KnowledgeBase, config: &ServerConfig, gateway: Option<&GatewayClient>) {
+    let Some(model) = &config.knowledge.embedding_model else { return };
+    let Some(gateway) = gateway else {
+        tracing::warn!(
+            model,
+            "knowledge.embedding_model needs a gateway with a key; documents are found by words only"
+        );
+        return;
+    };
+    let min_similarity = config.knowledge.min_similarity as f32;
+    knowledge.set_embedder(Some(Arc::new(gateway.embedder(model))), min_similarity);
 }
 
 impl AppState {
@@ -201,7 +237,15 @@ impl AppState {
         self
     }
 
+    /// Reads these at the start, too, as if the configuration named them.
+    #[must_use]
+    pub fn with_sources(mut self, sources: impl IntoIterator<Item = NewSource>) -> Self {
+        self.sources.extend(sources);
+        self
+    }
+
     fn go_live(self, stop: CancellationToken) -> Arc<Live> {
+        self.connectors.start(&self.config.org_id, self.sources);
         let runtime = KnowledgeChatRuntime {
             tools: TurnTools::new(self.config.clone(), self.clock.clone(), self.tools, self.plugins.clone()),
             hooks: self.hooks,
@@ -218,7 +262,7 @@ impl AppState {
             metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, self.admin_token, stop)
+        Live::new(services, self.plugins, self.connectors, self.admin_token, stop)
     }
 }
 

@@ -47,6 +47,7 @@ pub async fn stop_requested() {
 /// once; running turns, also those whose client has left, may use [`Limits::shutdown`](crate::config::Limits::shutdown).
 pub(super) async fn drain(live: &Arc<Live>) {
     live.stop.cancelled().await;
+    live.connectors.stop();
     let services = &live.services;
     services.turn_tasks.close();
     live.sockets.close();

@@ -181,8 +181,10 @@ impl KnowledgeChatRuntime {
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
         let allowed = interactions.with_answers(character.allowed_tools());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, &allowed)).await?;
-        let hits = self.retrieve(request);
+        // Plugins and an embedding model may each take their time, so they take it together.
+        let prepared =
+            async { tokio::join!(self.tools.for_turn(&context, &built_in, &allowed), self.retrieve(request)) };
+        let (tools, hits) = turn.unless_cancelled(prepared).await?;
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, character, history, &hits));
         let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &agent, &context);
@@ -237,10 +239,10 @@ impl KnowledgeChatRuntime {
     }
 
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
-    fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
+    async fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
         let began = Instant::now();
-        let found = self.knowledge.search(&self.requester(request), &request.text, limit);
+        let found = self.knowledge.search(&self.requester(request), &request.text, limit).await;
         self.metrics.retrieved(began.elapsed());
         found.unwrap_or_else(|error| {
             tracing::error!(%error, "the knowledge base could not be searched");

@@ -212,6 +212,7 @@ fn a_project_file_may_set_nothing_else() {
         ("server.allowed_origins = ['http://evil.example']", "server.allowed_origins; say --allow-origin ORIGIN, or"),
         ("gateway.url = 'http://evil.example/v1'", "gateway.url; say --gateway-url URL, or"),
         ("gateway.key = 'file:/etc/passwd'", "gateway.key; set it in your user file"),
+        ("knowledge.roots = ['/']", "knowledge.roots; set it in your user file"),
         ("tools.confirm = []", "tools.confirm; say --confirm-tools PART,…, or"),
     ] {
         let message = message(from_files(&[(FileKind::Project, text)]));
@@ -220,14 +221,46 @@ fn a_project_file_may_set_nothing_else() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_project_file_may_name_knowledge_of_its_own_folder_only() {
+    let folder = std::env::temp_dir().join(format!("jackfield-project-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("project/docs")).unwrap();
+    std::fs::create_dir_all(folder.join("private")).unwrap();
+    std::os::unix::fs::symlink(folder.join("private"), folder.join("project/link")).unwrap();
+    let load = |path: &str| {
+        let text = format!("knowledge.sources = ['docs', '{path}']");
+        let path = folder.join("project/jackfield.toml");
+        Sources { files: vec![SourceFile { kind: FileKind::Project, path, text }], ..Sources::default() }.load()
+    };
+    for inside in ["docs", "not/there/yet", ".", "docs/../docs"] {
+        let sources = load(inside).unwrap().config.knowledge.sources;
+        assert_eq!(sources, [folder.join("project/docs"), folder.join("project").join(inside)], "{inside}");
+    }
+    for outside in ["..", "../private", "link", "link/not/there", "/etc/passwd", "none/../../private", "/"] {
+        let message = message(load(outside));
+        assert!(message.contains("may only set knowledge.sources to paths below its own folder"), "{message}");
+        assert!(message.contains("say --knowledge PATH, or"), "{message}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn every_setting_has_a_rule_for_projects_and_only_the_harmless_are_free() {
     let free: Vec<String> = Target::fixed()
         .filter(|target| matches!(target.project(), ProjectRule::Always))
         .map(|target| target.name())
         .collect();
-    let harmless =
-        ["model.name", "model.preamble", "model.title", "model.temperature", "prompt.persona", "knowledge.seed"];
+    let harmless = [
+        "model.name",
+        "model.preamble",
+        "model.title",
+        "model.temperature",
+        "prompt.persona",
+        "knowledge.seed",
+        "knowledge.embedding_model",
+        "knowledge.min_similarity",
+    ];
     assert_eq!(free, harmless);
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
@@ -11,12 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Candidate, signature::Signed};
-use crate::run_file::{private_folder, write_private};
+use crate::state_folder::{FolderLock, read_file, replace_file};
 
 /// The file's name in the state folder.
 const NAME: &str = "plugins.toml";
-/// Whoever changes the file holds this one.
-const LOCK: &str = "plugins.lock";
 /// A longer file is not ours.
 const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
@@ -104,13 +101,10 @@ impl PinFile {
     pub(super) fn read(&self) -> io::Result<Pins> {
         let path = self.folder.join(NAME);
         let at = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Pins::new()),
-            Err(error) => return Err(at(&error)),
-            Ok(metadata) if metadata.len() > BYTES_MAX => return Err(at(&"it is too long for a file of ours")),
-            Ok(_) => {}
-        }
-        let text = fs::read_to_string(&path).map_err(|error| at(&error))?;
+        let Some(bytes) = read_file(&self.folder, NAME, BYTES_MAX).map_err(|error| at(&error))? else {
+            return Ok(Pins::new());
+        };
+        let text = String::from_utf8(bytes).map_err(|error| at(&error))?;
         let mut pins: Pins = toml::from_str(&text).map_err(|error| at(&error.message()))?;
         pins.iter_mut().for_each(|(id, pin)| pin.id.clone_from(id));
         Ok(pins)
@@ -118,35 +112,22 @@ impl PinFile {
 
     /// Changes what is remembered; nobody else changes it meanwhile, and nobody ever reads half of it.
     pub(super) fn change(&self, change: impl FnOnce(&mut Pins)) -> io::Result<()> {
-        private_folder(&self.folder)?;
-        let _lock = lock(&self.folder.join(LOCK))?;
+        let _lock = FolderLock::take(&self.folder)?;
         let mut pins = self.read()?;
         change(&mut pins);
         let text = toml::to_string(&pins).map_err(io::Error::other)?;
-        let fresh = self.folder.join(format!("{NAME}.{}", std::process::id()));
-        write_private(&fresh, format!("{HEAD}{text}").as_bytes())?;
-        fs::rename(&fresh, self.folder.join(NAME))
+        replace_file(&self.folder, NAME, format!("{HEAD}{text}").as_bytes())
     }
 }
 
 /// On top of the file.
 const HEAD: &str = "# Plugin files as they were trusted; `jackfield plugins trust` and `untrust` change this.\n\n";
 
-#[cfg(unix)]
-fn lock(path: &Path) -> io::Result<File> {
-    let file = File::options().create(true).truncate(false).write(true).open(path)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
-    Ok(file)
-}
-
-#[cfg(not(unix))]
-fn lock(path: &Path) -> io::Result<File> {
-    File::options().create(true).truncate(false).write(true).open(path)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
