@@ -144,6 +144,12 @@ impl ScriptedModel {
         self.shared.state().script = script.into();
     }
 
+    /// How many replies meant for this model were not asked for yet.
+    pub fn left_for(&self, model: &str) -> usize {
+        let state = self.shared.state();
+        state.script.replies.iter().filter(|reply| reply.model.as_deref() == Some(model)).count()
+    }
+
     /// The chat completions asked for so far.
     pub fn requests(&self) -> Vec<CapturedRequest> {
         self.shared.state().requests.clone()

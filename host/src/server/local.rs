@@ -212,8 +212,8 @@ impl LocalServerBuilder {
     }
 
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it, and keeps there what outlives the process: the sources of documents that
-    /// are added while it runs, and which plugins were trusted. Default: nothing is written.
+    /// runs, so that the command line finds it, and keeps there what outlives the process: which plugins were trusted,
+    /// and the sources of documents that are added while it runs. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -234,11 +234,11 @@ impl LocalServerBuilder {
         let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
-        if let Some(folder) = &state_dir {
-            config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
-        }
         for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
             document.org_id.clone_from(&config.org_id);
+        }
+        if let Some(folder) = &state_dir {
+            config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
         }
         let is_guarded = match &auth {
             Some(verifier) => checks_tokens(verifier.mode()),
