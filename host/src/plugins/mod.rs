@@ -26,6 +26,7 @@ mod host_link;
 mod in_process;
 mod load;
 mod manifest;
+mod own_config;
 mod private;
 mod provider;
 mod registry;

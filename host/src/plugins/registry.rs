@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, future::join_all, stream};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -345,15 +345,13 @@ async fn load_and_publish(shared: Arc<Shared>, admitted: Admitted) {
 
 fn launch(shared: &Arc<Shared>, admitted: &Admitted) -> Launch {
     let peers: Weak<dyn Peers> = Arc::downgrade(&(Arc::clone(shared) as Arc<dyn Peers>));
-    let config = match shared.config.settings(&admitted.id).config {
-        Value::Null => Value::Object(Map::new()),
-        config => config,
-    };
+    let settings = shared.config.settings(&admitted.id);
     Launch {
         id: admitted.id.clone(),
         manifest: admitted.manifest.clone(),
         copy: admitted.copy.clone(),
-        config,
+        config: settings.config,
+        references: settings.references,
         limits: Arc::clone(&shared.limits),
         peers,
     }
