@@ -566,7 +566,14 @@ pub(super) enum PluginKey {
 }
 
 impl PluginKey {
-    pub(super) const ALL: [PluginKey; 6] = [PluginKey::Required, PluginKey::Disabled, PluginKey::Ask, PluginKey::Replaces, PluginKey::Config, PluginKey::Secrets];
+    pub(super) const ALL: [PluginKey; 6] = [
+        PluginKey::Required,
+        PluginKey::Disabled,
+        PluginKey::Ask,
+        PluginKey::Replaces,
+        PluginKey::Config,
+        PluginKey::Secrets,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -234,7 +234,8 @@ impl Given<'_> {
             match value {
                 Value::String(text) if text.starts_with("env:") || text.starts_with("file:") => {
                     let secret = Given { value, from_text: false, ..*self }.secret();
-                    let secret = secret.map_err(|Misfit { expected, found }| format!("expected {expected}, got {found}"));
+                    let secret =
+                        secret.map_err(|Misfit { expected, found }| format!("expected {expected}, got {found}"));
                     found.insert(text.clone(), secret);
                 }
                 Value::Array(items) => waiting.extend(items),
@@ -249,10 +250,9 @@ impl Given<'_> {
     pub(super) fn secrets(&self) -> Result<BTreeMap<String, GatewayKey>, Misfit> {
         let Value::Table(entries) = self.value else { return Err(self.misfit("a table of names with references")) };
         let secret = |(name, value): (&String, &Value)| {
-            let secret = Given { value, ..*self }.secret().map_err(|misfit| Misfit {
-                found: format!("{} for {name}", misfit.found),
-                ..misfit
-            })?;
+            let secret = Given { value, ..*self }
+                .secret()
+                .map_err(|misfit| Misfit { found: format!("{} for {name}", misfit.found), ..misfit })?;
             Ok((name.clone(), secret))
         };
         entries.iter().map(secret).collect()

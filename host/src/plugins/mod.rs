@@ -33,6 +33,7 @@ mod registry;
 mod report;
 mod runtime;
 mod sanitise;
+mod services;
 mod snapshot;
 mod start;
 mod survey;

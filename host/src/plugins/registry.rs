@@ -24,6 +24,7 @@ use super::{
     host_link::Peers,
     private::{PrivateFolder, PrivateFolderError},
     provider::PluginProvider,
+    services::HostServices,
     snapshot::{PluginEntry, PluginSnapshot, PluginState},
     start::{Launch, Started, start},
 };
@@ -69,6 +70,7 @@ impl Plugins {
             snapshot: ArcSwap::from_pointee(first_snapshot(&config, &discovery)),
             changes: Mutex::new(()),
             settled: watch::Sender::new(false),
+            services: HostServices::new(&config, &limits, &clock),
             config,
             limits,
             clock,
@@ -108,6 +110,11 @@ impl Plugins {
 
     /// Tells every active plugin that something happened, without waiting for them.
     pub fn notify_all(&self, event: &Value) {
+        if event["type"] == "conversation_ended"
+            && let Some(conversation) = event["conversation_id"].as_str()
+        {
+            self.shared.services.conversation_ended(conversation);
+        }
         for entry in &self.snapshot().entries {
             if let (PluginState::Active, Some(provider)) = (&entry.state, &entry.provider) {
                 provider.notify(event);
@@ -169,6 +176,7 @@ struct Shared {
     /// One change at a time. Held for a few lines only.
     changes: Mutex<()>,
     settled: watch::Sender<bool>,
+    services: HostServices,
 }
 
 impl Shared {
@@ -198,6 +206,10 @@ impl Shared {
 impl Peers for Shared {
     fn active(&self, id: &str) -> Option<Arc<PluginProvider>> {
         self.snapshot.load().active(id)?.provider.clone()
+    }
+
+    fn services(&self) -> &HostServices {
+        &self.services
     }
 }
 

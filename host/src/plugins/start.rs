@@ -55,6 +55,9 @@ pub(super) async fn start(mut launch: Launch) -> Result<Started, String> {
     let schema = launch.manifest.config_schema.as_ref();
     let prepared = own_config::prepare(launch.id.as_str(), &launch.config, schema, &launch.references)?;
     launch.config = prepared.config;
+    if let Some(peers) = launch.peers.upgrade() {
+        peers.services().configured(&launch.id, launch.config.clone());
+    }
     let deadline = Instant::now() + launch.limits.plugin_create;
     let carrier = carry(&launch, deadline).await?;
     let tools = try_tools(&*carrier, deadline).await.map_err(|reason| format!("it started, but {reason}"))?;
