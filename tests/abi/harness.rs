@@ -9,7 +9,7 @@ use std::{
 
 use jackfield::{
     clock::SystemClock,
-    config::Limits,
+    config::{Limits, WatchMode},
     ids::PluginId,
     plugins::{PluginEntry, PluginSettings, PluginState, Plugins, PluginsConfig},
 };
@@ -34,6 +34,7 @@ pub(crate) struct Loaded {
 pub(crate) struct Setup {
     pub(crate) settings: BTreeMap<PluginId, PluginSettings>,
     pub(crate) limits: Limits,
+    pub(crate) watch: WatchMode,
 }
 
 impl Setup {
@@ -55,10 +56,17 @@ impl Setup {
         self
     }
 
+    /// How changes in the folder are noticed.
+    pub(crate) fn watch(mut self, watch: WatchMode) -> Self {
+        self.watch = watch;
+        self
+    }
+
     /// Starts to load, and does not wait.
     pub(crate) async fn start(self, folder: PluginFolder) -> Loaded {
         let mut config = PluginsConfig::from(folder.path());
         config.by_id = self.settings;
+        config.watch = self.watch;
         let plugins = Plugins::start(&config, &self.limits, Arc::new(SystemClock)).await;
         Loaded { plugins: plugins.expect("the folder can be used"), folder }
     }
@@ -84,6 +92,7 @@ pub(crate) async fn load_fixture(config: Value) -> Loaded {
 impl Loaded {
     pub(crate) fn entry(&self, id: &str) -> Arc<PluginEntry> {
         let snapshot = self.plugins.snapshot();
+        // The one that counts comes before those that are being seen out.
         let entry = snapshot.entries.iter().find(|entry| entry.id.as_str() == id);
         entry.unwrap_or_else(|| panic!("{id} is among {:#?}", self.plugins.reports())).clone()
     }

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+mod containment;
 mod faults;
 mod harness;
 mod loading;
+mod reload;
 mod services;
 mod shutdown;
 mod versions;

@@ -45,6 +45,8 @@ pub(crate) enum Exit {
     NeedsApproval = 8,
     /// Ctrl-C.
     Interrupted = 130,
+    /// `SIGTERM`, asked twice.
+    Terminated = 143,
 }
 
 /// Why a command ends early: what to say, and the exit code.

@@ -5,7 +5,7 @@ use jackfield::{
     local::LocalServer,
     plugins::PluginReport,
     run_file::{RunFile, RunFileGuard},
-    server::{StartError, stop_requested},
+    server::{StartError, StopRequest, StopRequests},
 };
 
 use super::{
@@ -53,6 +53,8 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
     loaded.config.require_memory()?;
     let without_key = loaded.config.gateway_key.is_none() && !loaded.config.is_offline();
     let plugin_time = loaded.config.limits.plugin_create;
+    // Heard from here on, so that no wish to stop ends the process between two steps.
+    let mut requests = StopRequests::listen()?;
     let server = start(remembering(loaded.config, sources)).await?;
     if kind == Kind::Demo {
         // The first thing that people try is a plugin's tool, so it has to be there when the address is.
@@ -68,28 +70,17 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
     if kind == Kind::Demo {
         terminal.message("try it in another terminal:  jackfield chat \"Until when can I send an item back?\"");
     }
-    let result = until_stopped(server, terminal).await;
+    let told = |_| terminal.message("stopping; once more stops at once");
+    let ended = server.shutdown_when_asked(&mut requests, told).await;
     drop(run_file);
-    result
+    ended?;
+    Ok(None)
 }
 
 fn announce_plugins(reports: &[PluginReport], terminal: &Terminal) {
     for report in reports {
         let detail = report.reason.clone().unwrap_or_else(|| report.tools.join(", "));
         terminal.message(&format!("plugin {} is {}: {}", report.id, report.state, one_line(&detail, DETAIL_CHARS)));
-    }
-}
-
-/// The first wish to stop (Ctrl-C, SIGTERM) stops gracefully, the second at once.
-async fn until_stopped(server: LocalServer, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
-    stop_requested().await;
-    terminal.message("stopping; once more stops at once");
-    tokio::select! {
-        result = server.shutdown() => {
-            result?;
-            Ok(None)
-        }
-        () = stop_requested() => Err(Failure::new(Exit::Interrupted, "stopped at once; turns that ran are lost")),
     }
 }
 
@@ -109,6 +100,8 @@ pub(super) async fn start(config: ServerConfig) -> Result<LocalServer, Failure> 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
+            StartError::StoppedAtOnce(StopRequest::Terminate) => Exit::Terminated,
+            StartError::StoppedAtOnce(_) => Exit::Interrupted,
             StartError::Config(_)
             | StartError::Guard(_)
             | StartError::Gateway(_)

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    PluginEntry, PluginState, host_facts,
+    PluginCounters, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
     trust::{self, Candidate, Standing},
     verify::verify,
@@ -40,6 +40,12 @@ pub struct PluginReport {
     pub generation: Option<u64>,
     /// Whether the server is not ready before it is.
     pub required: bool,
+    /// Why what runs is not what the file holds.
+    pub trouble: Option<String>,
+    /// What is odd about it and does not keep it from running.
+    pub warnings: Vec<String>,
+    /// What has been counted of this load; absent when it never was loaded.
+    pub counters: Option<PluginCounters>,
 }
 
 impl PluginReport {
@@ -57,6 +63,9 @@ impl PluginReport {
             sha256: entry.sha256.clone(),
             generation: entry.generation,
             required: entry.settings.required,
+            trouble: entry.trouble.clone(),
+            warnings: entry.warnings.clone(),
+            counters: entry.provider.as_ref().map(|provider| provider.counters()),
         }
     }
 }
@@ -73,13 +82,17 @@ impl PluginState {
             PluginState::Rejected(_) => "rejected",
             PluginState::Failed(_) => "failed",
             PluginState::Disabled(_) => "disabled",
+            PluginState::Quarantined(_) => "quarantined",
         }
     }
 
     /// Why the plugin does not run.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            PluginState::Rejected(reason) | PluginState::Failed(reason) | PluginState::Disabled(reason) => Some(reason),
+            PluginState::Rejected(reason)
+            | PluginState::Failed(reason)
+            | PluginState::Disabled(reason)
+            | PluginState::Quarantined(reason) => Some(reason),
             _ => None,
         }
     }

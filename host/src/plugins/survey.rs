@@ -80,6 +80,9 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         sha256: Some(plugin.sha256),
         generation: None,
         required: settings.required,
+        trouble: None,
+        warnings: Vec::new(),
+        counters: None,
     }
 }
 
@@ -96,6 +99,9 @@ fn rejected(path: &Path) -> PluginReport {
         sha256: None,
         generation: None,
         required: false,
+        trouble: None,
+        warnings: Vec::new(),
+        counters: None,
     }
 }
 

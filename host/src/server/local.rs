@@ -3,13 +3,12 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
-use super::{StartError, build_state, serve};
+use super::{StartError, StopRequest, StopRequests, build_state, serve, shutdown::Stop};
 use crate::{
-    auth::{AuthVerifier, checks_tokens},
+    auth::{AuthVerifier, WidgetAuth, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     connectors::{Connectors, NewSource, RunReport, Source},
     http::bind_allowed,
@@ -34,17 +33,18 @@ pub fn local_config() -> Result<ServerConfig, StartError> {
 }
 
 /// Starts the local flavor on `addr` (`host:port`), prints the start-up line and serves until the process is killed or
-/// told to stop (Ctrl-C, `SIGTERM`).
+/// told to stop (Ctrl-C, `SIGTERM`). Told a second time, it ends at once.
 ///
 /// # Errors
 ///
-/// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
+/// A bad address, a taken port, a refused bind address, a missing plugin folder, what ended the serving task, or
+/// [`StartError::StoppedAtOnce`].
 pub async fn serve_local(addr: &str) -> Result<(), StartError> {
     let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let mut requests = StopRequests::listen().map_err(StartError::Signals)?;
     let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
     announce(&server);
-    super::shutdown::stop_requested().await;
-    server.shutdown().await
+    server.shutdown_when_asked(&mut requests, |_| ()).await
 }
 
 /// Prints the start-up line, which scripts read the port from.
@@ -69,6 +69,8 @@ pub struct LocalServerBuilder {
     strict_auth: Option<bool>,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
+    widget: Option<Option<GatewayKey>>,
+    widget_auth: Option<Arc<dyn WidgetAuth>>,
     state_dir: Option<PathBuf>,
     sources: Vec<NewSource>,
     documents: Vec<Document>,
@@ -92,6 +94,8 @@ impl Default for LocalServerBuilder {
             strict_auth: None,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            widget: None,
+            widget_auth: None,
             state_dir: None,
             sources: Vec::new(),
             documents: Vec::new(),
@@ -175,6 +179,19 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Serves a page with the chat widget at `/`. Everybody who opens it gets the token. Default: as the configuration
+    /// says, which is not to.
+    pub fn serve_widget(mut self, token: Option<String>) -> Self {
+        self.widget = Some(token.map(GatewayKey::new));
+        self
+    }
+
+    /// Knows which pages may embed which agent. Default: as the configuration says, which is all of them.
+    pub fn widget_auth(mut self, widgets: Arc<dyn WidgetAuth>) -> Self {
+        self.widget_auth = Some(widgets);
+        self
+    }
+
     /// Rearranges the sections of the system prompt of every turn. Default: the standard order.
     pub fn prompt_composer(mut self, composer: Arc<dyn PromptComposer>) -> Self {
         self.prompt_composer = Some(composer);
@@ -231,6 +248,7 @@ impl LocalServerBuilder {
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
+        let (widget, widget_auth) = (self.widget.clone(), self.widget_auth.clone());
         let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         let mut config = self.into_config()?;
@@ -256,6 +274,12 @@ impl LocalServerBuilder {
         }
         if let Some(tools) = tools {
             state = state.with_tools(tools);
+        }
+        if let Some(token) = widget {
+            state = state.with_widget(token.map(|token| token.reveal().to_owned()));
+        }
+        if let Some(widgets) = widget_auth {
+            state = state.with_widget_auth(widgets);
         }
         if let Some(skills) = skills {
             state = state.with_skill_resolver(skills);
@@ -283,7 +307,7 @@ impl LocalServerBuilder {
                 Some(written.map_err(|source| StartError::StateDir { folder, source })?)
             }
         };
-        let stop = CancellationToken::new();
+        let stop = Stop::default();
         let (plugins, connectors) = (state.plugins.clone(), state.connectors.clone());
         let knowledge = state.knowledge.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
@@ -325,6 +349,7 @@ impl fmt::Debug for LocalServerBuilder {
             .field("seed_kb", &self.seed_kb)
             .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
             .field("tools", &self.tools.is_some())
+            .field("widget", &self.widget.is_some())
             .field("agents", &self.agents.is_some())
             .field("otp_service", &self.otp_service.is_some())
             .field("sources", &self.sources.len())
@@ -342,8 +367,8 @@ pub struct LocalServer {
     knowledge: Arc<KnowledgeBase>,
     connectors: Connectors,
     run_file: RunFile,
-    stop: CancellationToken,
-    task: Option<JoinHandle<Result<(), StartError>>>,
+    stop: Stop,
+    task: Option<JoinHandle<()>>,
     /// Removes the run file when the handle goes.
     _written: Option<RunFileGuard>,
 }
@@ -400,11 +425,37 @@ impl LocalServer {
     /// # Errors
     ///
     /// What ended the serving task, if that was not this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the server at once: running turns are cancelled and connections closed, and nobody
+    /// waits for that.
     pub async fn shutdown(mut self) -> Result<(), StartError> {
-        self.stop.cancel();
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or_else(|error| Err(StartError::Serve(error.to_string()))),
+        self.stop.gently.cancel();
+        let in_a_hurry = self.stop.now.clone().drop_guard();
+        let ended = match self.task.take() {
+            Some(task) => task.await.map_err(|error| StartError::Serve(error.to_string())),
             None => Ok(()),
+        };
+        in_a_hurry.disarm();
+        ended
+    }
+
+    /// Serves until the process is asked to stop, then stops gracefully; asked once more, at once. `told` hears the
+    /// first request.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown), and [`StartError::StoppedAtOnce`] with the second request.
+    pub async fn shutdown_when_asked(
+        self,
+        requests: &mut StopRequests,
+        told: impl FnOnce(StopRequest),
+    ) -> Result<(), StartError> {
+        told(requests.next().await);
+        tokio::select! {
+            ended = self.shutdown() => ended,
+            again = requests.next() => Err(StartError::StoppedAtOnce(again)),
         }
     }
 }
@@ -417,6 +468,6 @@ impl fmt::Debug for LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.stop.gently.cancel();
     }
 }

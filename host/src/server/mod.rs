@@ -1,21 +1,25 @@
 //! How the parts are put together. Nothing else knows all of them.
 
+mod accept;
 mod local;
 mod shutdown;
+mod signals;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use accept::Requests;
 pub use local::{DEFAULT_LOCAL_ADDR, LocalServer, LocalServerBuilder, local_config, serve_local};
-pub use shutdown::stop_requested;
+use shutdown::Stop;
+pub use signals::{StopRequest, StopRequests, stop_requested};
 
 use crate::{
     actions::Services,
-    auth::{self, AuthSettingsError, AuthVerifier},
+    auth::{self, AuthSettingsError, AuthVerifier, WidgetAuth},
     clock::{SharedClock, SystemClock},
     config::{ConfigError, ServerConfig},
     connectors::{Connectors, NewSource},
@@ -26,7 +30,7 @@ use crate::{
     otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
-    socket::Live,
+    socket::{Live, WidgetPage},
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{
         AgentConfigResolver, Agents, KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook,
@@ -81,6 +85,12 @@ pub enum StartError {
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
+    /// Somebody asked twice to stop.
+    #[error("stopped at once; turns that ran are lost")]
+    StoppedAtOnce(StopRequest),
+    /// The system does not say when to stop.
+    #[error("wishes to stop cannot be noticed: {0}")]
+    Signals(std::io::Error),
 }
 
 /// Everything a server is made of, before it serves. Cheap to clone.
@@ -95,6 +105,7 @@ pub struct AppState {
     model: Option<Arc<dyn ModelClient>>,
     plugins: Arc<Plugins>,
     auth: Arc<dyn AuthVerifier>,
+    widgets: Arc<dyn WidgetAuth>,
     tools: Option<Arc<dyn ToolProvider>>,
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
@@ -102,6 +113,7 @@ pub struct AppState {
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp: Option<Arc<dyn OtpService>>,
     admin_token: GatewayKey,
+    widget: Option<WidgetPage>,
     metrics: Metrics,
 }
 
@@ -134,11 +146,13 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     let sources = config.knowledge.sources.iter().cloned().map(NewSource::from).collect();
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
     let auth = auth::configured(&config, &clock)?;
+    let widgets = auth::configured_widgets(&config)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, gateway),
         metrics: Metrics::new(config.limits.metric_names),
+        widget: config.widget.serve.then(|| WidgetPage { token: config.widget.token.clone() }),
         config: Arc::new(config),
         admin_token: RunFile::fresh_token(&*clock),
         clock,
@@ -147,6 +161,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         sources,
         plugins,
         auth,
+        widgets,
         tools: None,
         hooks: Vec::new(),
         skills,
@@ -192,6 +207,20 @@ impl AppState {
     #[must_use]
     pub fn with_auth(mut self, auth: Arc<dyn AuthVerifier>) -> Self {
         self.auth = auth;
+        self
+    }
+
+    /// Knows which pages may embed which agent.
+    #[must_use]
+    pub fn with_widget_auth(mut self, widgets: Arc<dyn WidgetAuth>) -> Self {
+        self.widgets = widgets;
+        self
+    }
+
+    /// Serves a page with the chat widget at `/`. Everybody who opens it gets the token.
+    #[must_use]
+    pub fn with_widget(mut self, token: Option<String>) -> Self {
+        self.widget = Some(WidgetPage { token: token.map(GatewayKey::new) });
         self
     }
 
@@ -261,8 +290,8 @@ impl AppState {
             attendance: Default::default(),
             metrics: self.metrics,
         };
-        let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, self.connectors, self.admin_token, stop)
+        let services = Services::new(Arc::new(runtime), self.auth, self.widgets);
+        Live::new(services, self.plugins, self.connectors, self.admin_token, self.widget, stop)
     }
 }
 
@@ -282,18 +311,12 @@ fn guard_policy(config: &ServerConfig, checks_tokens: bool) -> Result<GuardPolic
     GuardPolicy::new(config.addr(), checks_tokens, &config.allowed_hosts, &config.allowed_origins)
 }
 
-/// Serves until `stop` fires, then drains.
-pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> Result<(), StartError> {
-    let live = state.go_live(stop.clone());
+/// Serves until it has to stop, then drains.
+async fn serve(listener: TcpListener, state: AppState, stop: Stop) {
+    let live = state.go_live(stop.gently.clone());
     let expiry = tokio::spawn(shutdown::expire_idle(live.clone()));
-    // Small frames must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let serving = axum::serve(listener, routes(&live)).with_graceful_shutdown(stop.cancelled_owned());
-    let (served, ()) = tokio::join!(serving.into_future(), shutdown::drain(&live));
+    let requests = Requests::new(&live.services.config().limits);
+    let accepting = requests.accept(listener, routes(&live), stop.gently.clone());
+    tokio::join!(accepting, shutdown::drain(&live, &requests, &stop));
     expiry.abort();
-    served.map_err(|error| StartError::Serve(error.to_string()))
 }
