@@ -645,11 +645,18 @@ pub(super) enum PluginKey {
     Ask,
     Replaces,
     Config,
+    Secrets,
 }
 
 impl PluginKey {
-    pub(super) const ALL: [PluginKey; 5] =
-        [PluginKey::Required, PluginKey::Disabled, PluginKey::Ask, PluginKey::Replaces, PluginKey::Config];
+    pub(super) const ALL: [PluginKey; 6] = [
+        PluginKey::Required,
+        PluginKey::Disabled,
+        PluginKey::Ask,
+        PluginKey::Replaces,
+        PluginKey::Config,
+        PluginKey::Secrets,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -658,6 +665,7 @@ impl PluginKey {
             PluginKey::Ask => "ask",
             PluginKey::Replaces => "replaces",
             PluginKey::Config => "config",
+            PluginKey::Secrets => "secrets",
         }
     }
 
@@ -667,7 +675,11 @@ impl PluginKey {
             PluginKey::Disabled => settings.disabled = given.yes_or_no()?,
             PluginKey::Ask => settings.ask = given.choice(&ASK_POLICIES)?,
             PluginKey::Replaces => settings.replaces = given.list()?,
-            PluginKey::Config => settings.config = given.table()?,
+            PluginKey::Config => {
+                settings.config = given.table()?;
+                settings.references = given.references();
+            }
+            PluginKey::Secrets => settings.secrets = given.secrets()?,
         }
         Ok(())
     }
@@ -681,6 +693,7 @@ impl PluginKey {
                 json!(name)
             }
             PluginKey::Replaces => json!(settings.replaces),
+            PluginKey::Secrets => json!(settings.secrets.keys().map(|name| (name, "***")).collect::<Vec<_>>()),
             // A plugin's own table may hold what only the plugin knows to be secret.
             PluginKey::Config => match &settings.config {
                 Value::Object(entries) => json!(entries.keys().map(|key| (key, "…")).collect::<Vec<_>>()),

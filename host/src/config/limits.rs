@@ -204,6 +204,10 @@ pub struct Limits {
     /// Service requests and notices of one plugin that may wait at the same time; further ones are refused. Default
     /// 64.
     pub plugin_requests: usize,
+    /// Bytes of the keys and values that one plugin may have remembered; a value beyond it is refused. Default 1 MiB.
+    pub plugin_kv_bytes: usize,
+    /// Conversations that have a folder for plugins; a further one is refused. Default 1000.
+    pub plugin_workspaces: usize,
     /// Log lines of one plugin in one second; the rest are counted and dropped. Default 1000.
     pub plugin_log_lines: u32,
     /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
@@ -345,6 +349,8 @@ impl Default for Limits {
             plugin_spec_bytes: 256 * KIB,
             plugin_effect: Duration::from_millis(250),
             plugin_requests: 64,
+            plugin_kv_bytes: MIB,
+            plugin_workspaces: 1000,
             plugin_log_lines: 1000,
             plugin_log_bytes: 8 * KIB,
             knowledge_hits: 3,

@@ -23,6 +23,7 @@ use jackfield_plugin_api::GatewayKey;
 use serde_json::Value;
 
 pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
+pub(crate) use error::nearest;
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
 pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder, user_file};
@@ -185,6 +186,9 @@ pub enum AskPolicy {
     Never,
 }
 
+/// Secrets by the reference that stands for them, or why there is none.
+pub type SecretReferences = BTreeMap<String, Result<GatewayKey, String>>;
+
 /// The operator's settings for one plugin, `[plugins.ID]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PluginSettings {
@@ -198,6 +202,11 @@ pub struct PluginSettings {
     pub replaces: Vec<String>,
     /// The plugin's own configuration, `[plugins.ID.config]`, handed to it as JSON.
     pub config: Value,
+    /// What the references `env:NAME` and `file:PATH` in that configuration stand for. Used where the plugin's schema
+    /// calls a field secret.
+    pub references: SecretReferences,
+    /// Secrets that the plugin may ask for by name, `[plugins.ID.secrets]`.
+    pub secrets: BTreeMap<String, GatewayKey>,
 }
 
 /// Which plugins are loaded, and how.

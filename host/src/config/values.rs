@@ -10,6 +10,8 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use toml::Value;
 
+use super::SecretReferences;
+
 /// The longest duration a setting may hold; far beyond use, and far below where clocks overflow.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// A secret file larger than this is not a secret.
@@ -220,6 +222,40 @@ impl Given<'_> {
             return Ok(GatewayKey::new(text));
         }
         Err(misfit("a reference env:NAME or file:PATH, because files are shared by accident", "the secret itself"))
+    }
+}
+
+impl Given<'_> {
+    /// What the references in a table stand for, at any depth.
+    pub(super) fn references(&self) -> SecretReferences {
+        let mut found = SecretReferences::new();
+        let mut waiting = vec![self.value];
+        while let Some(value) = waiting.pop() {
+            match value {
+                Value::String(text) if text.starts_with("env:") || text.starts_with("file:") => {
+                    let secret = Given { value, from_text: false, ..*self }.secret();
+                    let secret =
+                        secret.map_err(|Misfit { expected, found }| format!("expected {expected}, got {found}"));
+                    found.insert(text.clone(), secret);
+                }
+                Value::Array(items) => waiting.extend(items),
+                Value::Table(entries) => waiting.extend(entries.values()),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// A table of secrets by name.
+    pub(super) fn secrets(&self) -> Result<BTreeMap<String, GatewayKey>, Misfit> {
+        let Value::Table(entries) = self.value else { return Err(self.misfit("a table of names with references")) };
+        let secret = |(name, value): (&String, &Value)| {
+            let secret = Given { value, ..*self }
+                .secret()
+                .map_err(|misfit| Misfit { found: format!("{} for {name}", misfit.found), ..misfit })?;
+            Ok((name.clone(), secret))
+        };
+        entries.iter().map(secret).collect()
     }
 }
 

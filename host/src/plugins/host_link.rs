@@ -17,6 +17,7 @@ use super::{
     calls::CallTable,
     provider::{PluginFault, PluginProvider},
     runtime::PluginRuntime,
+    services::{self, HostServices},
 };
 use crate::{config::Limits, ids::PluginId};
 
@@ -24,6 +25,8 @@ use crate::{config::Limits, ids::PluginId};
 pub(super) trait Peers: Send + Sync + 'static {
     /// The provider of an active plugin.
     fn active(&self, id: &str) -> Option<Arc<PluginProvider>>;
+    /// What the host itself does for plugins.
+    fn services(&self) -> &HostServices;
 }
 
 /// What is handed to one plugin as its host.
@@ -110,11 +113,11 @@ impl HostAbi for FfiHost {
             return refused(kind::UNAVAILABLE, format!("{max} requests of this plugin wait already; try again later"));
         };
         let (service, body) = (clean(&service, LOG_NAME_BYTES), body.to_vec());
-        let (peers, longest) = (Weak::clone(&host.peers), host.limits.tool_absolute);
+        let (id, peers, longest) = (host.id.clone(), Weak::clone(&host.peers), host.limits.tool_absolute);
         // On the plugin's own runtime, because the plugin may poll the answer on threads that have no timer of ours.
         let mut task = host.runtime.spawn_owned(async move {
             let _permit = permit;
-            within(longest, &service, answer(peers, &service, body)).await
+            within(longest, &service, answer(peers, &id, &service, body)).await
         });
         AbiFuture::new(async move {
             let stopped = || RErr(AbiError::new(kind::UNAVAILABLE, "the plugin is being stopped"));
@@ -154,10 +157,13 @@ const LOG_NAME_BYTES: usize = 256;
 /// Services of the host itself are named without a plugin in front.
 const HOST_SERVICE: &str = "host/1";
 
-async fn answer(peers: Weak<dyn Peers>, service: &str, body: Vec<u8>) -> ServiceReply {
+async fn answer(peers: Weak<dyn Peers>, id: &PluginId, service: &str, body: Vec<u8>) -> ServiceReply {
     if service == HOST_SERVICE {
         let facts = json!({ "name": "jackfield", "version": env!("CARGO_PKG_VERSION"), "abi": ABI_VERSION });
         return ROk(facts.to_string().into_bytes().into());
+    }
+    if services::OFFERED.contains(&service) {
+        return host_service(peers, id.clone(), service.to_owned(), body).await;
     }
     let peer = service.split_once('.').and_then(|(plugin, name)| Some((peers.upgrade()?.active(plugin)?, name)));
     let Some((peer, name)) = peer else { return RErr(not_offered(service)) };
@@ -168,12 +174,25 @@ async fn answer(peers: Weak<dyn Peers>, service: &str, body: Vec<u8>) -> Service
     }
 }
 
+/// The host's own services may look at the disk, so they are kept off the threads that plugins wait on.
+async fn host_service(peers: Weak<dyn Peers>, id: PluginId, service: String, body: Vec<u8>) -> ServiceReply {
+    let answered = tokio::task::spawn_blocking(move || peers.upgrade()?.services().answer(&id, &service, &body));
+    match answered.await {
+        Ok(Some(Ok(reply))) => ROk(reply.to_string().into_bytes().into()),
+        Ok(Some(Err(error))) => RErr(error),
+        Ok(None) | Err(_) => RErr(AbiError::new(kind::UNAVAILABLE, "the server is being stopped")),
+    }
+}
+
 fn not_offered(service: &str) -> AbiError {
     let version = env!("CARGO_PKG_VERSION");
     let message = if service.contains('.') {
         format!("service {service} is not offered: no plugin of that id is active in this host (jackfield {version})")
     } else {
-        format!("service {service} is not offered by this host (jackfield {version}); it offers {HOST_SERVICE}")
+        format!(
+            "service {service} is not offered by this host (jackfield {version}); it offers {HOST_SERVICE}, {}",
+            services::OFFERED.join(", ")
+        )
     };
     AbiError::new(kind::UNAVAILABLE, message)
 }

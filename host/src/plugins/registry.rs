@@ -21,6 +21,7 @@ use super::{
     in_process::Libraries,
     private::{PrivateFolder, PrivateFolderError},
     provider::PluginProvider,
+    services::HostServices,
     snapshot::{PluginSnapshot, PluginState},
     supervisor::{Command, Supervisor},
 };
@@ -111,6 +112,7 @@ impl Plugins {
             private,
             snapshot: ArcSwap::default(),
             settled: watch::Sender::new(false),
+            services: HostServices::new(&config, &limits, &clock),
             health_changed: Arc::default(),
             libraries: Arc::new(Libraries::new(limits.plugin_generations)),
             config,
@@ -203,6 +205,11 @@ impl Plugins {
 
     /// Tells every active plugin that something happened, without waiting for them.
     pub fn notify_all(&self, event: &Value) {
+        if event["type"] == "conversation_ended"
+            && let Some(conversation) = event["conversation_id"].as_str()
+        {
+            self.shared.services.conversation_ended(conversation);
+        }
         for entry in &self.snapshot().entries {
             if let (PluginState::Active, Some(provider)) = (&entry.state, &entry.provider) {
                 provider.notify(event);
@@ -249,6 +256,8 @@ pub(super) struct Shared {
     pub(super) snapshot: ArcSwap<PluginSnapshot>,
     /// Whether nothing is being read or loaded.
     pub(super) settled: watch::Sender<bool>,
+    /// What the host does for plugins; outlives every generation of them.
+    services: HostServices,
     /// Told when a plugin's quarantine begins or ends.
     pub(super) health_changed: Arc<Notify>,
     /// Counts what has been opened in this process.
@@ -269,6 +278,10 @@ impl Shared {
 impl Peers for Shared {
     fn active(&self, id: &str) -> Option<Arc<PluginProvider>> {
         self.snapshot.load().active(id)?.provider.clone()
+    }
+
+    fn services(&self) -> &HostServices {
+        &self.services
     }
 }
 

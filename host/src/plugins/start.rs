@@ -12,10 +12,14 @@ use super::{
     host_link::Peers,
     in_process::{self, Libraries},
     manifest::Manifest,
+    own_config,
     private::PrivateCopy,
     provider::{Carrier, PluginProvider},
 };
-use crate::{config::Limits, ids::PluginId};
+use crate::{
+    config::{Limits, SecretReferences},
+    ids::PluginId,
+};
 
 /// What it takes to start a plugin.
 #[derive(Clone)]
@@ -26,6 +30,8 @@ pub(super) struct Launch {
     pub(super) copy: PrivateCopy,
     /// The plugin's own configuration, an object.
     pub(super) config: Value,
+    /// What secret fields of it stand for.
+    pub(super) references: SecretReferences,
     pub(super) limits: Arc<Limits>,
     /// The other plugins, whose services it may ask; gone when the server is.
     pub(super) peers: Weak<dyn Peers>,
@@ -53,7 +59,13 @@ pub(super) struct Started {
 /// # Cancel safety
 ///
 /// Dropping the future abandons the plugin.
-pub(super) async fn start(launch: Launch) -> Result<Started, String> {
+pub(super) async fn start(mut launch: Launch) -> Result<Started, String> {
+    let schema = launch.manifest.config_schema.as_ref();
+    let prepared = own_config::prepare(launch.id.as_str(), &launch.config, schema, &launch.references)?;
+    launch.config = prepared.config;
+    if let Some(peers) = launch.peers.upgrade() {
+        peers.services().configured(&launch.id, launch.config.clone());
+    }
     let deadline = Instant::now() + launch.limits.plugin_create;
     let carrier = carry(&launch, deadline).await?;
     let tools = try_tools(&*carrier, deadline).await.map_err(|reason| format!("it started, but {reason}"))?;

@@ -345,8 +345,10 @@ impl Supervisor {
         plugin.forced = false;
         plugin.loading = Some(Loading { path: path.clone(), sha256: known.sha256.clone() });
         let generation = plugin.last_generation;
+        let settings = self.shared.config.settings(&id);
         let launch = Launch {
-            config: own_config(self.shared.config.settings(&id).config),
+            config: settings.config,
+            references: settings.references,
             limits: Arc::clone(&self.shared.limits),
             peers: Arc::downgrade(&(Arc::clone(&self.shared) as Arc<dyn Peers>)),
             health: Arc::new(Health::new(id.clone(), &self.shared.limits, Arc::clone(&self.shared.health_changed))),
@@ -542,14 +544,6 @@ impl Supervisor {
 fn refuse(reply: Reply, error: PluginActionError) {
     // Whoever asked may have gone away.
     let _ = reply.send(Err(error));
-}
-
-/// No configuration is an empty one.
-fn own_config(config: Value) -> Value {
-    match config {
-        Value::Null => Value::Object(Map::new()),
-        config => config,
-    }
 }
 
 /// Logs every plugin that is newly kept out, and every running one whose file is newly bad.

@@ -69,7 +69,7 @@ pub(super) async fn expire_idle(live: Arc<Live>) {
             Ok(gone) => {
                 for conversation in gone {
                     live.plugins.notify_all(&json!({
-                        "event": "conversation_ended",
+                        "type": "conversation_ended",
                         "conversation_id": conversation.to_string(),
                     }));
                 }
