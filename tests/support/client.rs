@@ -17,6 +17,7 @@ use tokio_tungstenite::{
 
 use crate::{
     frames::{Declared, check_frame_for},
+    numbering::Numbering,
     ordering::Ordering,
 };
 
@@ -30,6 +31,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct TestClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     ordering: Ordering,
+    numbering: Numbering,
     declared: Declared,
     /// Frames that were read while waiting for another.
     put_aside: VecDeque<Value>,
@@ -132,6 +134,7 @@ impl TestClient {
         Self {
             socket,
             ordering: Ordering::default(),
+            numbering: Numbering::default(),
             declared: Declared::default(),
             put_aside: VecDeque::new(),
             seen: Vec::new(),
@@ -156,6 +159,7 @@ impl TestClient {
     /// Sends a frame as it is.
     pub async fn send(&mut self, frame: Value) {
         self.ordering.sent(&frame);
+        self.numbering.sent(&frame);
         if frame["action"] == "create_conversation_session" {
             let declares = |flag: &str| frame["supports"].as_array().is_some_and(|flags| flags.contains(&json!(flag)));
             self.declared.resume |= declares("resume");
@@ -381,6 +385,10 @@ impl TestClient {
         let order = self.ordering.received(&frame);
         order.unwrap_or_else(|problem| {
             panic!("a frame is in the wrong place: {problem}\n{text}\nafter {}", self.history())
+        });
+        let number = self.numbering.received(&frame, self.declared.tool_progress);
+        number.unwrap_or_else(|problem| {
+            panic!("a frame has the wrong number: {problem}\n{text}\nafter {}", self.history())
         });
         self.seen.push(frame.clone());
         frame

@@ -5,6 +5,7 @@ pub mod client;
 pub mod frames;
 pub mod model;
 pub mod needs;
+pub mod numbering;
 pub mod ordering;
 pub mod plugins;
 pub mod server;

@@ -43,6 +43,13 @@ impl Ordering {
         let Some(request_id) = frame["requestId"].as_str() else { return Ok(()) };
         if is_reply(frame) && self.replies_due.get(request_id).is_some_and(|due| *due > 0) {
             *self.replies_due.entry(request_id.to_owned()).or_default() -= 1;
+            if let Some(resumed) =
+                frame["data"]["requestId"].as_str().filter(|_| frame["data"].get("lastSeq").is_some())
+            {
+                // What follows may begin anywhere in that turn, and may be its end a second time.
+                self.turns.remove(resumed);
+                return Ok(());
+            }
             return self.turns.get_mut(request_id).map_or(Ok(()), |turn| turn.replied(frame));
         }
         match self.turns.get_mut(request_id) {

@@ -1,13 +1,16 @@
 //! What is known of the connection that a frame came on.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Weak},
+};
 
 use crate::{
     auth::Caller,
     ids::{ConnectionId, ConversationId, RequestId},
     outgoing::EventSender,
     protocol::EventFrame,
-    turn::{Attendance, AttendanceGuard},
+    turn::{Attendance, AttendanceGuard, RunningTurn},
 };
 
 /// How many ended turns a connection remembers, to tell a late Stop from a new one.
@@ -22,12 +25,13 @@ pub(crate) struct Connection {
     sender: EventSender,
     attending: HashMap<ConversationId, AttendanceGuard>,
     started: VecDeque<RequestId>,
+    following: Vec<Weak<RunningTurn>>,
 }
 
 impl Connection {
     /// A connection that has done nothing yet.
     pub(crate) fn new(id: ConnectionId, sender: EventSender, caller: Caller) -> Self {
-        Self { id, caller, sender, attending: HashMap::new(), started: VecDeque::new() }
+        Self { id, caller, sender, attending: HashMap::new(), started: VecDeque::new(), following: Vec::new() }
     }
 
     /// Queues a frame for the client.
@@ -45,15 +49,28 @@ impl Connection {
         self.attending.entry(conversation).or_insert_with(|| attendance.attend(conversation));
     }
 
-    /// Notes that a turn started under this id.
+    /// Notes that the turn's events come to this connection.
+    pub(crate) fn follow(&mut self, turn: &Arc<RunningTurn>) {
+        self.following.retain(|other| other.upgrade().is_some_and(|other| !Arc::ptr_eq(&other, turn)));
+        self.following.push(Arc::downgrade(turn));
+    }
+
+    /// The running turns whose events come to this connection: those that it started, resumed or stopped.
+    pub(crate) fn following(&self) -> Vec<Arc<RunningTurn>> {
+        let turns = self.following.iter().filter_map(Weak::upgrade);
+        turns.filter(|turn| !turn.cancelled.is_cancelled()).collect()
+    }
+
+    /// Notes that a turn started under this id, or was resumed.
     pub(crate) fn remember_turn(&mut self, request_id: RequestId) {
+        self.started.retain(|other| *other != request_id);
         if self.started.len() == ENDED_TURNS_MAX {
             self.started.pop_front();
         }
         self.started.push_back(request_id);
     }
 
-    /// Whether a turn of this connection was started under this id, lately.
+    /// Whether a turn was started or resumed on this connection under this id, lately.
     pub(crate) fn started_turn(&self, request_id: &RequestId) -> bool {
         self.started.contains(request_id)
     }

@@ -9,6 +9,7 @@ mod get_session;
 mod list_conversations;
 mod list_messages;
 mod rename_conversation;
+mod resume_turn;
 mod send_message;
 mod verify_otp;
 mod visible;
@@ -42,7 +43,8 @@ pub(crate) struct Services {
 
 impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
-        Arc::new(Self { runtime, turns: TurnRegistry::default(), turn_tasks: TaskTracker::new(), auth })
+        let turns = TurnRegistry::new(&runtime.config.limits);
+        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -140,10 +142,7 @@ async fn dispatch(
             Err(Refusal::new(ErrorCode::NoPendingInteraction, "no interaction waits for an answer here"))
         }
         Action::VerifyOtp(verify) => verify_otp::run(services, connection, verify).await,
-        Action::ResumeTurn(_) => Err(Refusal::new(
-            ErrorCode::UnsupportedAction,
-            "this server does not replay turns; read the history, or cancel by sessionId",
-        )),
+        Action::ResumeTurn(resume) => resume_turn::run(services, connection, request_id, resume).await,
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Connection, Outcome, Refusal, Services, visible};
 use crate::{
     ids::TurnId,
     protocol::{ActionError, ErrorCode, Event, ResponseData, action::UncheckedMessage},
-    turn::{Busy, Subscriber, TurnIds, TurnRequest},
+    turn::{Busy, Dialect, Subscriber, TurnIds, TurnRequest},
 };
 
 pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, message: UncheckedMessage) -> Outcome {
@@ -38,11 +38,12 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
         connection: connection.id,
         request: message.request_id.clone(),
     };
-    let subscriber = Subscriber::new(connection.id, connection.sender().clone());
-    let limit = services.config().limits.turn_log_bytes;
+    let dialect = Dialect::of(&session);
+    let subscriber = Subscriber { connection: connection.id, sender: connection.sender().clone(), dialect };
     let accepted = Event::ImmediateResponse(ResponseData::TurnStarted { turn_id: ids.turn });
-    let turn = services.turns.begin(ids, services.clock().clone(), limit, subscriber, accepted).map_err(busy)?;
+    let turn = services.turns.begin(ids, services.clock().clone(), subscriber, accepted).map_err(busy)?;
     connection.remember_turn(message.request_id);
+    connection.follow(turn.turn());
 
     let request = TurnRequest {
         session,

@@ -32,8 +32,12 @@ pub struct Limits {
     pub history_messages: usize,
     /// Bytes of a turn's events that are kept for those who come back; the oldest go first. Default 4 MiB.
     pub turn_log_bytes: usize,
-    /// How long a finished turn's events are kept. Default 5 min.
+    /// How long a finished turn's events are kept, unless the conversation's next turn starts sooner. Default 5 min.
     pub turn_log_retention: Duration,
+    /// Bytes of the events of all finished turns; those of the turns that ended first go first. Default 32 MiB.
+    pub turn_logs_bytes: usize,
+    /// Finished turns that can be asked about, with or without their events; the oldest are forgotten. Default 10 000.
+    pub turns_remembered: usize,
     /// Cadence of `keepalive` while a turn runs. Default 25 s.
     pub keepalive: Duration,
     /// Longest wait for a human. Default 300 s.
@@ -160,6 +164,8 @@ impl Default for Limits {
             history_messages: 50,
             turn_log_bytes: 4 * MIB,
             turn_log_retention: Duration::from_secs(5 * 60),
+            turn_logs_bytes: 32 * MIB,
+            turns_remembered: 10_000,
             keepalive: Duration::from_secs(25),
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),

@@ -9,6 +9,9 @@
 //!
 //! Sending never waits, so a client that does not read can never stop a turn: when its queue is full, its connection
 //! is closed and the turn goes on. What was sent before [`EventSender::close`] is still delivered.
+//!
+//! What a client asked to be sent again is the exception: there may be much of it, and nobody waits for its sender, so
+//! it goes out as fast as the client reads ([`EventSender::send_if_room`], [`EventSender::room`]).
 
 mod queue;
 
@@ -85,9 +88,15 @@ impl CloseReason {
 /// Makes the queue of one connection.
 pub(crate) fn channel(limits: QueueLimits) -> (EventSender, EventReceiver) {
     let shared = Arc::new(Shared {
-        state: Mutex::new(State { queue: Queue::new(limits), closed: None, is_receiver_waiting: false }),
+        state: Mutex::new(State {
+            queue: Queue::new(limits),
+            closed: None,
+            is_receiver_waiting: false,
+            is_room_awaited: false,
+        }),
         senders: AtomicUsize::new(1),
         ready: Notify::new(),
+        room: Notify::new(),
         closed: Notify::new(),
     });
     (EventSender { shared: shared.clone() }, EventReceiver { shared })
@@ -109,6 +118,8 @@ struct Shared {
     senders: AtomicUsize,
     /// Wakes the writer.
     ready: Notify,
+    /// Wakes those who send something again.
+    room: Notify,
     /// Wakes those who wait for the end.
     closed: Notify,
 }
@@ -118,6 +129,20 @@ struct State {
     closed: Option<CloseReason>,
     /// Set by a writer that found nothing, so that senders wake it only then.
     is_receiver_waiting: bool,
+    /// Set by those who wait for room, so that the writer wakes them only then.
+    is_room_awaited: bool,
+}
+
+/// Why [`EventSender::send_if_room`] did not queue an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// Too much waits; there will be [`room`](EventSender::room).
+    NoRoom {
+        /// What the event needs.
+        bytes: usize,
+    },
+    /// The connection is closed.
+    Closed,
 }
 
 /// Bytes of frames that the writer takes at a time. They no longer count as waiting, so this is kept small.
@@ -145,6 +170,44 @@ impl EventSender {
             self.shared.ready.notify_one();
         }
         true
+    }
+
+    /// As [`send`](Self::send), but never fills the queue by more than half, so that a long replay leaves room for what
+    /// happens meanwhile. Refusing costs nothing: the connection stays as it was.
+    pub(crate) fn send_if_room(&self, frame: &Arc<EventFrame>, with_seq: bool) -> Result<(), NotSent> {
+        let bytes = frame.wire_len();
+        {
+            let state = self.shared.lock();
+            if state.closed.is_some() {
+                return Err(NotSent::Closed);
+            }
+            if !state.queue.has_room_for(bytes) {
+                return Err(NotSent::NoRoom { bytes });
+            }
+        }
+        // Meanwhile others may have sent; the other half of the queue is there for that.
+        if self.send(frame.clone(), with_seq) { Ok(()) } else { Err(NotSent::Closed) }
+    }
+
+    /// Completes when [`send_if_room`](Self::send_if_room) would take an event of so many bytes, or when nothing more
+    /// can be sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub(crate) async fn room(&self, bytes: usize) {
+        loop {
+            // Made before the look, so that room made between the look and the wait is not missed.
+            let notified = self.shared.room.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.closed.is_some() || state.queue.has_room_for(bytes) {
+                    return;
+                }
+                state.is_room_awaited = true;
+            }
+            notified.await;
+        }
     }
 
     /// Ends the connection for this reason, unless it has ended for another. What waits is delivered before, except
@@ -202,6 +265,9 @@ impl EventReceiver {
                 let mut state = self.shared.lock();
                 if !state.queue.is_empty() {
                     state.queue.pop_batch(batch, BATCH_BYTES);
+                    if std::mem::take(&mut state.is_room_awaited) {
+                        self.shared.room.notify_waiters();
+                    }
                     return Ok(());
                 }
                 if let Some(reason) = state.closed {
@@ -247,6 +313,7 @@ impl Shared {
         }
         drop(state);
         self.ready.notify_one();
+        self.room.notify_waiters();
         self.closed.notify_waiters();
     }
 

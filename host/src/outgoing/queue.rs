@@ -92,6 +92,14 @@ impl Queue {
         self.bytes = 0;
     }
 
+    /// Whether an event of so many bytes would fill the queue by no more than half of either limit. An empty queue has
+    /// room for anything.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        let fits =
+            self.waiting.len() < self.limits.events / 2 && self.bytes.saturating_add(bytes) <= self.limits.bytes / 2;
+        self.is_empty() || fits
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

@@ -70,6 +70,35 @@ async fn a_client_that_does_not_read_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_sent_again_waits_for_room_and_leaves_some() {
+    let (sender, mut receiver) = channel(LIMITS);
+    let again = Arc::new(frame(Event::Keepalive));
+    let sent = (0..LIMITS.events).take_while(|_| sender.send_if_room(&again, false).is_ok()).count();
+    assert_eq!(sent, LIMITS.events / 2);
+    let bytes = again.wire_len();
+    assert_eq!(sender.send_if_room(&again, false), Err(NotSent::NoRoom { bytes }));
+    assert!(is_pending(sender.room(bytes)).await);
+    assert!(sender.send(frame(Event::Cancelled), false), "others still have room");
+
+    let waits = sender.clone();
+    let waiting = tokio::spawn(async move { waits.room(bytes).await });
+    tokio::task::yield_now().await;
+    recv(&mut receiver).await.unwrap();
+    waiting.await.unwrap();
+    assert_eq!(sender.send_if_room(&again, false), Ok(()));
+
+    // What is larger than half of the queue has to wait until nothing else does.
+    let large = Arc::new(frame(Event::StreamToken("x".repeat(LIMITS.bytes / 3))));
+    assert!(matches!(sender.send_if_room(&large, false), Err(NotSent::NoRoom { .. })));
+    recv(&mut receiver).await.unwrap();
+    assert_eq!(sender.send_if_room(&large, false), Ok(()));
+
+    drop(receiver);
+    sender.room(bytes).await;
+    assert_eq!(sender.send_if_room(&again, false), Err(NotSent::Closed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_writers_end_closes_all_senders() {
     let (sender, receiver) = channel(LIMITS);
     let turn = sender.clone();

@@ -16,7 +16,7 @@ use jackfield_plugin_abi::{
     kind,
 };
 use jackfield_plugin_api::{
-    CallContext, Effect, Tool, ToolError, ToolOptions, ToolOutput, ToolProvider, ToolProviderContext, ToolSchema,
+    CallContext, Effect, Tool, ToolError, ToolOptions, ToolOutput, ToolProviderContext, ToolSchema,
     wire::{ToolSpec, effect_from_abi, error_from_abi},
 };
 use serde_json::Value;
@@ -25,29 +25,15 @@ use tokio::sync::Semaphore;
 use super::{
     calls::CallTable,
     host_link::FfiCancel,
+    provider::{Carrier, PluginFault},
     runtime::{OwnedTask, PluginRuntime},
 };
 use crate::{config::Limits, ids::PluginId};
 
-/// Why a plugin did not do what it was asked for as a whole (a failed tool call is a [`ToolError`] instead).
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PluginFault {
-    /// It panicked; the text is the panic's.
-    #[error("the plugin panicked: {0}")]
-    Panicked(String),
-    /// It answered with an error.
-    #[error("the plugin failed: {0}")]
-    Failed(String),
-    /// It has been stopped and answers nothing any more.
-    #[error("the plugin has been stopped")]
-    Stopped,
-}
-
-/// The provider of one loaded plugin.
+/// The provider of one plugin that runs in this process.
 ///
 /// Dropping it drops the plugin's provider on the plugin's threads and then stops them, without waiting.
-pub struct ForeignToolProvider {
+pub(super) struct ForeignToolProvider {
     plugin: Arc<Loaded>,
     /// Empty once stopped. Held for a few lines only.
     provider: Mutex<Option<Arc<InPlugin<ProviderObj>>>>,
@@ -68,21 +54,14 @@ impl ForeignToolProvider {
         Self { plugin, provider: Mutex::new(Some(Arc::new(provider))) }
     }
 
-    /// The plugin this provider belongs to.
-    pub fn id(&self) -> &PluginId {
-        &self.plugin.id
+    fn provider(&self) -> Result<Arc<InPlugin<ProviderObj>>, PluginFault> {
+        self.provider.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(PluginFault::Stopped)
     }
+}
 
-    /// Asks the plugin for its tools of this turn. A tool whose description is unusable is left out with a warning.
-    ///
-    /// # Errors
-    ///
-    /// [`PluginFault`]; the caller decides what the turn is offered then. There is no time limit in here.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future drops the plugin's future, on the plugin's threads.
-    pub async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, PluginFault> {
+#[async_trait]
+impl Carrier for ForeignToolProvider {
+    async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, PluginFault> {
         let provider = self.provider()?;
         let plugin = Arc::clone(&self.plugin);
         let context = serde_json::to_string(context).map_err(|error| PluginFault::Failed(error.to_string()))?;
@@ -99,7 +78,7 @@ impl ForeignToolProvider {
     /// # Errors
     ///
     /// [`PluginFault`].
-    pub(super) async fn request(&self, service: String, body: Vec<u8>) -> Result<ServiceReply, PluginFault> {
+    async fn request(&self, service: String, body: Vec<u8>) -> Result<ServiceReply, PluginFault> {
         let provider = self.provider()?;
         let max = self.plugin.limits.plugin_answer_bytes;
         let mut task = self.plugin.runtime.spawn_owned(async move {
@@ -116,10 +95,10 @@ impl ForeignToolProvider {
     }
 
     /// Tells the plugin that something happened, without waiting for it. A plugin that is too far behind misses it.
-    pub(super) fn notify(&self, event: &Value) {
+    fn notify(&self, event: &Value) {
         let Ok(provider) = self.provider() else { return };
         let Ok(permit) = Arc::clone(&self.plugin.notices).try_acquire_owned() else {
-            tracing::warn!(plugin = %self.id(), "the plugin is behind with its notices and misses one");
+            tracing::warn!(plugin = %self.plugin.id, "the plugin is behind with its notices and misses one");
             return;
         };
         let event = event.to_string();
@@ -131,7 +110,7 @@ impl ForeignToolProvider {
 
     /// Lets the plugin finish and drops its provider, both within the deadline; then its threads are stopped. What
     /// the plugin has not finished by then is abandoned.
-    pub(super) async fn stop(&self, deadline: Duration) {
+    async fn stop(&self, deadline: Duration) {
         let taken = self.provider.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(provider) = taken else { return };
         let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
@@ -141,7 +120,7 @@ impl ForeignToolProvider {
             InPlugin::drop_here(provider);
             finished
         });
-        let id = self.id();
+        let id = &self.plugin.id;
         match tokio::time::timeout(deadline, task.result()).await {
             Ok(Some(Ok(0)) | None) => {}
             Ok(Some(Ok(_))) => tracing::warn!(plugin = %id, "the plugin says it could not finish in time"),
@@ -149,20 +128,6 @@ impl ForeignToolProvider {
             Err(_) => tracing::warn!(plugin = %id, ?deadline, "the plugin did not stop in time and is abandoned"),
         }
         self.plugin.runtime.stop();
-    }
-
-    fn provider(&self) -> Result<Arc<InPlugin<ProviderObj>>, PluginFault> {
-        self.provider.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or(PluginFault::Stopped)
-    }
-}
-
-#[async_trait]
-impl ToolProvider for ForeignToolProvider {
-    async fn tools_for(&self, context: &ToolProviderContext) -> Vec<Arc<dyn Tool>> {
-        self.list_tools(context).await.unwrap_or_else(|fault| {
-            tracing::warn!(plugin = %self.id(), %fault, "the plugin offers no tools");
-            Vec::new()
-        })
     }
 }
 
@@ -181,7 +146,7 @@ impl Drop for ForeignToolProvider {
 
 impl std::fmt::Debug for ForeignToolProvider {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ForeignToolProvider").field("id", self.id()).finish_non_exhaustive()
+        formatter.debug_struct("ForeignToolProvider").field("id", &self.plugin.id).finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     calls::CallTable,
-    foreign::{ForeignToolProvider, PluginFault},
+    provider::{PluginFault, PluginProvider},
     runtime::PluginRuntime,
 };
 use crate::{config::Limits, ids::PluginId};
@@ -23,7 +23,7 @@ use crate::{config::Limits, ids::PluginId};
 /// Where a plugin's requests to other plugins find them.
 pub(super) trait Peers: Send + Sync + 'static {
     /// The provider of an active plugin.
-    fn active(&self, id: &str) -> Option<Arc<ForeignToolProvider>>;
+    fn active(&self, id: &str) -> Option<Arc<PluginProvider>>;
 }
 
 /// What is handed to one plugin as its host.

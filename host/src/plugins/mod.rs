@@ -11,31 +11,38 @@
 //! ```
 //!
 //! [`Plugins`] drives this and keeps one immutable [`PluginSnapshot`]; turns, reports and the command line all read
-//! that. Each plugin has threads of its own (`runtime`) on which everything of it runs, and the adapters in `foreign`
-//! make its objects look like everybody else's.
+//! that. Where a plugin's code runs is decided in `start`; [`PluginProvider`] looks the same wherever that
+//! is. In this process each plugin has threads of its own (`runtime`) on which everything of it runs, and the adapters in
+//! `foreign` make its objects look like everybody else's.
 //!
 //! What never happens: plugin code runs before `verify` said yes; a library is closed; plugin code runs on a thread
 //! of the server; a plugin's panic, hang or garbage costs more than the one answer that was waited for.
 
+mod admit;
 mod calls;
 mod discover;
 mod foreign;
 mod host_link;
+mod in_process;
 mod load;
 mod manifest;
 mod private;
+mod provider;
 mod registry;
 mod report;
 mod runtime;
+mod snapshot;
+mod start;
 mod survey;
 mod verify;
 
 pub use discover::FolderError;
-pub use foreign::{ForeignToolProvider, PluginFault};
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use private::PrivateFolderError;
-pub use registry::{PluginEntry, PluginSnapshot, PluginState, Plugins, PluginsError};
+pub use provider::{PluginFault, PluginProvider};
+pub use registry::{Plugins, PluginsError};
 pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;
 pub use verify::is_plugin_id;
 

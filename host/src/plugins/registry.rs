@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -11,26 +10,22 @@ use std::{
 
 use arc_swap::ArcSwap;
 use futures_util::{StreamExt, future::join_all, stream};
-use jackfield_plugin_abi::{ProviderObj, host_object};
-use jackfield_plugin_api::{Tool, ToolProviderContext};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
 use super::{
-    PluginReport, PluginSettings, PluginsConfig,
+    PluginReport, PluginsConfig,
+    admit::{Admission, Admitted, NotAdmitted},
     discover::{Discovery, FolderError, discover},
-    foreign::{ForeignToolProvider, InPlugin, Loaded, PluginFault},
-    host_facts,
-    host_link::{FfiHost, Peers},
-    load,
-    manifest::{Manifest, ManifestError, PluginBytes},
-    private::{PrivateCopy, PrivateFolder, PrivateFolderError},
-    runtime::PluginRuntime,
-    verify::verify,
+    host_link::Peers,
+    private::{PrivateFolder, PrivateFolderError},
+    provider::PluginProvider,
+    snapshot::{PluginEntry, PluginSnapshot, PluginState},
+    start::{Launch, Started, start},
 };
 use crate::{clock::SharedClock, config::Limits, ids::PluginId};
 
@@ -41,61 +36,6 @@ pub struct Plugins {
     shared: Arc<Shared>,
     /// Brings the plugins up; empty once taken down. Held for a few lines only.
     starter: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// All plugins at one instant. Immutable: whoever holds it sees the same plugins until it is let go.
-#[derive(Clone, Debug, Default)]
-pub struct PluginSnapshot {
-    /// Grows with every change.
-    pub id: u64,
-    /// Sorted by id, then by path.
-    pub entries: Vec<Arc<PluginEntry>>,
-}
-
-/// One plugin file at one instant.
-#[derive(Clone, Debug)]
-pub struct PluginEntry {
-    /// The id its manifest declares, or the file's name where there is no readable manifest.
-    pub id: PluginId,
-    /// The file.
-    pub path: PathBuf,
-    /// Where it is in its life.
-    pub state: PluginState,
-    /// What its author says about it, once it has been read.
-    pub manifest: Option<Manifest>,
-    /// SHA-256 of the file, once it has been read.
-    pub sha256: Option<String>,
-    /// Offers its tools while it is active.
-    pub provider: Option<Arc<ForeignToolProvider>>,
-    /// Names of the tools it offered when it was loaded, sorted.
-    pub tools: Vec<String>,
-    /// Which load of this id it is, from 1.
-    pub generation: Option<u64>,
-    /// What the operator set for it.
-    pub settings: PluginSettings,
-}
-
-/// The life of a plugin; the drawing is in the module's documentation. Reasons name the file, what was found, what
-/// was expected and what to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum PluginState {
-    /// The file was found; nothing is known of it.
-    Discovered,
-    /// It may be loaded, and is being loaded.
-    Verified,
-    /// Its tools are offered.
-    Active,
-    /// No turn gets its tools any more; it finishes.
-    Draining,
-    /// It has finished. Its code stays mapped.
-    Retired,
-    /// Refused before any of its code ran.
-    Rejected(String),
-    /// Its code ran and failed.
-    Failed(String),
-    /// Somebody wants it off; says who.
-    Disabled(String),
 }
 
 /// Why plugins cannot be used at all.
@@ -218,13 +158,6 @@ impl std::fmt::Debug for Plugins {
     }
 }
 
-impl PluginSnapshot {
-    /// The active plugin of this id.
-    pub fn active(&self, id: &str) -> Option<&Arc<PluginEntry>> {
-        self.entries.iter().find(|entry| entry.id.as_str() == id && entry.state == PluginState::Active)
-    }
-}
-
 /// What the handle and the background share.
 struct Shared {
     config: Arc<PluginsConfig>,
@@ -247,7 +180,7 @@ impl Shared {
         let entry = entry.expect("every file has had its entry since the scan");
         change(Arc::make_mut(entry));
         snapshot.id += 1;
-        sort(&mut snapshot.entries);
+        snapshot.sort();
         self.snapshot.store(Arc::new(snapshot));
     }
 
@@ -263,7 +196,7 @@ impl Shared {
 }
 
 impl Peers for Shared {
-    fn active(&self, id: &str) -> Option<Arc<ForeignToolProvider>> {
+    fn active(&self, id: &str) -> Option<Arc<PluginProvider>> {
         self.snapshot.load().active(id)?.provider.clone()
     }
 }
@@ -286,30 +219,10 @@ fn first_snapshot(config: &PluginsConfig, discovery: &Discovery) -> PluginSnapsh
         tracing::warn!(reason, "plugin not loaded");
         (&refused.path, PluginState::Rejected(reason))
     });
-    let mut entries: Vec<_> =
-        found.chain(refused).map(|(path, state)| Arc::new(new_entry(config, path, state))).collect();
-    sort(&mut entries);
-    PluginSnapshot { id: 1, entries }
-}
-
-fn new_entry(config: &PluginsConfig, path: &Path, state: PluginState) -> PluginEntry {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let id = PluginId::new(&*name);
-    PluginEntry {
-        settings: config.settings(&id),
-        id,
-        path: path.to_owned(),
-        state,
-        manifest: None,
-        sha256: None,
-        provider: None,
-        tools: Vec::new(),
-        generation: None,
-    }
-}
-
-fn sort(entries: &mut [Arc<PluginEntry>]) {
-    entries.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
+    let entries = found.chain(refused).map(|(path, state)| Arc::new(PluginEntry::new(config, path, state))).collect();
+    let mut snapshot = PluginSnapshot { id: 1, entries };
+    snapshot.sort();
+    snapshot
 }
 
 /// Files read at the same time; reading is work for the disk.
@@ -340,25 +253,12 @@ async fn bring_up(shared: Arc<Shared>, candidates: Vec<PathBuf>) {
     shared.settled.send_replace(true);
 }
 
-/// A file that may be loaded.
-struct Admitted {
-    path: PathBuf,
-    id: PluginId,
-    copy: PrivateCopy,
-}
-
 enum Examined {
     Passed(Admitted),
     /// The snapshot says why.
     Refused,
     /// It looks broken, but somebody may still be writing it.
     Unsettled,
-}
-
-/// Why a file is not loaded, before its name is put in front.
-enum NotAdmitted {
-    Unsettled,
-    Because(PluginState),
 }
 
 async fn examine(shared: Arc<Shared>, path: PathBuf) -> Examined {
@@ -373,54 +273,17 @@ async fn examine(shared: Arc<Shared>, path: PathBuf) -> Examined {
     task.await.expect("reading a plugin file does not panic and is not aborted")
 }
 
-/// Reads the file once, checks it, and copies what was checked. No code of it runs.
 fn examine_file(shared: &Shared, path: &Path) -> Result<Admitted, NotAdmitted> {
-    let rejected = |reason: &dyn std::fmt::Display| {
-        NotAdmitted::Because(PluginState::Rejected(format!("{}: {reason}", path.display())))
-    };
-    let (plugin, (binary, manifest)) = read(shared, path).map_err(|error| match error {
-        _ if is_half_copied(shared, path, &error) => NotAdmitted::Unsettled,
-        error => rejected(&error),
-    })?;
-    verify(&binary, &manifest, host_facts()).map_err(|refusal| rejected(&refusal))?;
-    let id = PluginId::new(manifest.id.as_str());
-    let settings = shared.config.settings(&id);
-    let disabled = settings.disabled;
-    shared.change(path, |entry| {
-        entry.id = id.clone();
-        entry.sha256 = Some(plugin.sha256.clone());
-        entry.manifest = Some(manifest);
-        entry.settings = settings;
-    });
-    if disabled {
-        let by = format!("{}: disabled by the configuration ([plugins.{id}])", path.display());
-        return Err(NotAdmitted::Because(PluginState::Disabled(by)));
-    }
-    let copy = shared.private().copy(&plugin).map_err(|error| rejected(&error))?;
-    Ok(Admitted { path: path.to_owned(), id, copy })
-}
-
-type Read = (PluginBytes, (super::Binary, Manifest));
-
-fn read(shared: &Shared, path: &Path) -> Result<Read, ManifestError> {
-    let plugin = PluginBytes::read(path, shared.private().owner(), &shared.limits)?;
-    let parsed = plugin.parse()?;
-    Ok((plugin, parsed))
-}
-
-/// A file that does not parse and was written a moment ago is probably still being written.
-fn is_half_copied(shared: &Shared, path: &Path, error: &ManifestError) -> bool {
-    use ManifestError::{Damaged, NoManifest, NotALibrary, Truncated};
-    if !matches!(error, Truncated { .. } | NotALibrary(_) | Damaged(_) | NoManifest { .. }) {
-        return false;
-    }
-    let modified = || -> io::Result<jiff::Timestamp> {
-        let modified = std::fs::metadata(path)?.modified()?;
-        jiff::Timestamp::try_from(modified).map_err(io::Error::other)
-    };
-    modified().is_ok_and(|modified| {
-        let age = shared.clock.now().duration_since(modified);
-        age.is_positive() && age.unsigned_abs() < shared.limits.plugin_settle
+    let admission =
+        Admission { config: &shared.config, limits: &shared.limits, clock: &shared.clock, private: shared.private() };
+    admission.examine(path, |known| {
+        let settings = shared.config.settings(&known.id);
+        shared.change(path, |entry| {
+            entry.id = known.id;
+            entry.sha256 = Some(known.sha256);
+            entry.manifest = Some(known.manifest);
+            entry.settings = settings;
+        });
     })
 }
 
@@ -462,10 +325,11 @@ fn start_load(
 
 async fn load_and_publish(shared: Arc<Shared>, admitted: Admitted) {
     let began = Instant::now();
-    match load_plugin(&shared, &admitted).await {
-        Ok((provider, tools)) => {
+    let path = admitted.path.clone();
+    match start(launch(&shared, &admitted)).await {
+        Ok(Started { provider, tools }) => {
             tracing::info!(plugin = %admitted.id, tools = tools.len(), took = ?began.elapsed(), "plugin active");
-            shared.change(&admitted.path, |entry| {
+            shared.change(&path, |entry| {
                 entry.state = PluginState::Active;
                 entry.provider = Some(Arc::new(provider));
                 entry.tools = tools;
@@ -473,94 +337,26 @@ async fn load_and_publish(shared: Arc<Shared>, admitted: Admitted) {
             });
         }
         Err(reason) => {
-            let reason = format!("{}: {reason}", admitted.path.display());
-            shared.give_up(&admitted.path, PluginState::Failed(reason));
+            let reason = format!("{}: {reason}", path.display());
+            shared.give_up(&path, PluginState::Failed(reason));
         }
     }
 }
 
-/// Opens the library, makes its provider and asks it once for its tools: all on threads of the plugin's own, and
-/// within one budget.
-async fn load_plugin(shared: &Arc<Shared>, admitted: &Admitted) -> Result<(ForeignToolProvider, Vec<String>), String> {
-    let deadline = Instant::now() + shared.limits.plugin_create;
-    let runtime =
-        PluginRuntime::start(&admitted.id).map_err(|error| format!("its threads cannot be started: {error}"))?;
-    let plugin = Arc::new(Loaded {
+fn launch(shared: &Arc<Shared>, admitted: &Admitted) -> Launch {
+    let peers: Weak<dyn Peers> = Arc::downgrade(&(Arc::clone(shared) as Arc<dyn Peers>));
+    let config = match shared.config.settings(&admitted.id).config {
+        Value::Null => Value::Object(Map::new()),
+        config => config,
+    };
+    Launch {
         id: admitted.id.clone(),
-        runtime: Arc::new(runtime),
-        calls: Arc::default(),
+        manifest: admitted.manifest.clone(),
+        copy: admitted.copy.clone(),
+        config,
         limits: Arc::clone(&shared.limits),
-        notices: Arc::new(Semaphore::new(shared.limits.plugin_requests)),
-    });
-    let provider = match create_in_time(shared, admitted, &plugin, deadline).await {
-        Ok(provider) => ForeignToolProvider::new(Arc::clone(&plugin), provider),
-        Err(reason) => {
-            plugin.runtime.stop();
-            return Err(reason);
-        }
-    };
-    let tools = try_tools(&provider, deadline).await.map_err(|reason| format!("it started, but {reason}"))?;
-    Ok((provider, tools))
-}
-
-async fn create_in_time(
-    shared: &Arc<Shared>,
-    admitted: &Admitted,
-    plugin: &Arc<Loaded>,
-    deadline: Instant,
-) -> Result<InPlugin<ProviderObj>, String> {
-    let mut task = plugin.runtime.spawn_owned(create(Arc::clone(shared), admitted.copy.clone(), Arc::clone(plugin)));
-    let Ok(created) = tokio::time::timeout_at(deadline, task.result()).await else {
-        let budget = shared.limits.plugin_create;
-        return Err(format!(
-            "it did not start within {budget:?} (limit plugin_create); make its `init` quicker or raise the limit"
-        ));
-    };
-    created.unwrap_or_else(|| Err("it was stopped while it started".to_owned()))
-}
-
-/// A plugin that cannot list its tools for an empty turn will not do so for a real one.
-async fn try_tools(provider: &ForeignToolProvider, deadline: Instant) -> Result<Vec<String>, String> {
-    let context = ToolProviderContext::default();
-    match tokio::time::timeout_at(deadline, provider.list_tools(&context)).await {
-        Ok(Ok(tools)) => Ok(names(&tools)),
-        Ok(Err(fault)) => Err(format!("it cannot list its tools for an empty turn: {fault}; repair its `tools_for`")),
-        Err(_) => {
-            Err("it did not list its tools in the time left (limit plugin_create); make its `tools_for` quicker"
-                .to_owned())
-        }
-    }
-}
-
-/// Runs on the plugin's threads.
-async fn create(shared: Arc<Shared>, copy: PrivateCopy, plugin: Arc<Loaded>) -> Result<InPlugin<ProviderObj>, String> {
-    let checked = load::open(&copy).map_err(|error| error.to_string())?;
-    let config = match shared.config.settings(&plugin.id).config {
-        Value::Null => "{}".to_owned(),
-        config => config.to_string(),
-    };
-    let peers: Weak<dyn Peers> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Peers>));
-    let host = FfiHost::new(
-        plugin.id.clone(),
-        Arc::clone(&plugin.runtime),
-        Arc::clone(&plugin.calls),
         peers,
-        Arc::clone(&plugin.limits),
-    );
-    // From here on nothing but the library's own code may keep the server's state alive.
-    drop(shared);
-    let created = checked.module.create()(host_object(host), config.as_str().into());
-    let provider = created.await.map_err(PluginFault::from).map_err(|fault| format!("it did not start: {fault}"))?;
-    let provider = provider.into_result().map_err(|error| {
-        format!("it refused to start: {}; check its configuration, [plugins.{}.config]", error.message, plugin.id)
-    })?;
-    Ok(InPlugin::new(provider, Arc::clone(&plugin.runtime)))
-}
-
-fn names(tools: &[Arc<dyn Tool>]) -> Vec<String> {
-    let mut names: Vec<String> = tools.iter().map(|tool| tool.schema().name).collect();
-    names.sort();
-    names
+    }
 }
 
 fn warn_about_unknown_ids(shared: &Shared) {

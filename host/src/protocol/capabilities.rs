@@ -1,5 +1,7 @@
 //! What a client may declare in `supports`, and what this server answers to it.
 
+use serde::Serialize;
+
 /// The session gets `seq` and `turnId`, and may send `resume_turn`. Counts only in the session's own create frame.
 pub const RESUME: &str = "resume";
 
@@ -16,4 +18,38 @@ pub const CHOICE_CHIPS: &str = "choice_chips";
 /// inherited by a session that resumes it.
 pub fn is_per_session(flag: &str) -> bool {
     matches!(flag, RESUME | TOOL_PROGRESS)
+}
+
+/// The protocol that this server speaks: behaves as this version of the reference, with the extensions in `supports`.
+const PROTOCOL: &str = "1.66";
+
+/// What a session may declare here to some effect.
+const SUPPORTED: [&str; 2] = [RESUME, TOOL_PROGRESS];
+
+/// What this server can do, for clients that want to know before they declare anything: `GET /capabilities`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// Version of the protocol.
+    pub protocol: &'static str,
+    /// Who serves.
+    pub server: ServerInfo,
+    /// What `supports` may hold.
+    pub supports: &'static [&'static str],
+}
+
+/// The program behind the socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+}
+
+impl Capabilities {
+    /// Those of this very server.
+    pub fn of_this_server() -> Self {
+        let server = ServerInfo { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
+        Self { protocol: PROTOCOL, server, supports: &SUPPORTED }
+    }
 }

@@ -238,9 +238,14 @@ impl StreamChunk {
     }
 
     /// A progress report; a fraction that is no number is left out, one outside 0 to 1 is moved to the nearer end.
-    pub fn tool_progress(name: impl Into<String>, call_id: ToolCallId, fraction: f32, message: &str) -> Self {
-        let fraction = (!fraction.is_nan()).then(|| fraction.clamp(0.0, 1.0));
-        let message = (!message.is_empty()).then(|| message.to_owned());
+    pub fn tool_progress(
+        name: impl Into<String>,
+        call_id: ToolCallId,
+        fraction: Option<f32>,
+        message: impl Into<String>,
+    ) -> Self {
+        let fraction = fraction.filter(|fraction| !fraction.is_nan()).map(|fraction| fraction.clamp(0.0, 1.0));
+        let message = Some(message.into()).filter(|message| !message.is_empty());
         Self::ToolProgress { name: name.into(), call_id, fraction, message }
     }
 

@@ -60,13 +60,15 @@ pub(super) async fn drain(live: &Arc<Live>) {
     live.plugins.shutdown(services.config().limits.plugin_shutdown).await;
 }
 
-/// Forgets idle sessions and conversations, and tells the plugins which conversations are gone.
+/// Forgets idle sessions, conversations and the events of turns that ended some time ago, and tells the plugins which
+/// conversations are gone.
 pub(super) async fn expire_idle(live: Arc<Live>) {
     let services = &live.services;
     let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        services.turns.expire();
         let idle_since = services.clock().now() - services.config().limits.session_idle;
         match services.storage().expire(idle_since).await {
             Ok(gone) => {

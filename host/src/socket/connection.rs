@@ -51,7 +51,7 @@ async fn read(
         let frame = tokio::select! {
             frame = frames.next() => frame,
             reason = sender.closed() => return reason,
-            () = stopped_and_quiet(live, id) => return CloseReason::ShuttingDown,
+            () = stopped_and_quiet(live, connection) => return CloseReason::ShuttingDown,
         };
         match frame {
             Some(Ok(Message::Text(text))) => {
@@ -72,20 +72,24 @@ async fn read(
     }
 }
 
-/// Completes when the server stops and no turn of this connection runs any more.
-async fn stopped_and_quiet(live: &Live, connection: crate::ids::ConnectionId) {
+/// Completes when the server stops and no turn whose events come to this connection runs any more.
+async fn stopped_and_quiet(live: &Live, connection: &Connection) {
     live.stop.cancelled().await;
-    while let Some(turn) = live.services.turns.of_connection(connection) {
+    while let Some(turn) = connection.following().pop() {
         turn.cancelled.cancelled().await;
     }
 }
 
-/// A turn belongs to its conversation: that its connection goes matters only when the configuration says so.
+/// A turn belongs to its conversation: that its connection goes matters only when the configuration says so, and then
+/// only when no other connection follows the turn.
 fn leave(live: &Live, connection: &Connection) {
-    if live.services.config().on_disconnect == OnDisconnect::Cancel
-        && let Some(turn) = live.services.turns.of_connection(connection.id)
-    {
-        turn.drop_silently();
+    let policy = live.services.config().on_disconnect;
+    for turn in connection.following() {
+        let is_followed = turn.log.unsubscribe(connection.id);
+        if policy == OnDisconnect::Cancel && !is_followed {
+            // Nobody is told; whoever comes back finds that it was stopped.
+            turn.cancel();
+        }
     }
 }
 

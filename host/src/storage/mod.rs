@@ -109,6 +109,13 @@ pub struct Session {
     pub last_activity_at: Timestamp,
 }
 
+impl Session {
+    /// Whether this session's own create frame declared the flag.
+    pub fn declares(&self, flag: &str) -> bool {
+        self.declared.iter().any(|declared| declared == flag)
+    }
+}
+
 /// Who wrote a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

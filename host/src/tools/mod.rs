@@ -24,7 +24,7 @@ mod schema;
 mod source;
 mod toolset;
 
-pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ToolCallResult, ToolCaller};
+pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ProgressSink, ToolCallResult, ToolCaller, ToolProgress};
 pub(crate) use canonical::{CallDigest, canonical_json};
 pub(crate) use gate::{AskReason, needs_confirmation};
 pub(crate) use issue_refund::issue_refund;

@@ -28,7 +28,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::{
     config::{AskPolicy, Limits, PluginSettings},
     ids::PluginId,
-    plugins::ForeignToolProvider,
+    plugins::PluginProvider,
 };
 
 /// Who offers a tool. The order is the order of precedence.
@@ -106,10 +106,10 @@ impl ToolLister for EmbedderLister {
 }
 
 #[async_trait]
-impl ToolLister for ForeignToolProvider {
+impl ToolLister for PluginProvider {
     async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
         // The inherent method of the same name; its faults say which of the plugin's promises was broken.
-        ForeignToolProvider::list_tools(self, context).await.map_err(|fault| ListFault::Failed(fault.to_string()))
+        PluginProvider::list_tools(self, context).await.map_err(|fault| ListFault::Failed(fault.to_string()))
     }
 }
 

@@ -14,8 +14,10 @@
 mod attendance;
 mod citations;
 mod confirmation;
+mod ended;
 mod history;
 mod hooks;
+mod kept;
 mod log;
 mod park;
 mod prompt;
@@ -29,10 +31,10 @@ mod turn_tools;
 
 pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub use hooks::{HookedCall, ToolHook};
-pub(crate) use log::Subscriber;
+pub(crate) use log::{Dialect, Standing, Subscriber};
 pub(crate) use park::{ParkKind, Verdict};
 pub use prompt::{PromptComposer, PromptContext, PromptPart, PromptSection};
-pub(crate) use registry::{Busy, RunningTurn, TurnIds, TurnRegistry};
+pub(crate) use registry::{Busy, FoundTurn, RunningTurn, TurnIds, TurnRegistry};
 pub use run::KnowledgeChatRuntime;
 pub(crate) use run::TurnRequest;
 pub(crate) use skills::SkillFolders;

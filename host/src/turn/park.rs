@@ -105,6 +105,11 @@ impl ParkSlot {
         Some(Answerable { slot: self.clone(), parked: Some(parked) })
     }
 
+    /// Whether the turn waits for a human. A park that is just being answered no longer counts.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Removes the park with this id; says whether it was there.
     fn remove(&self, id: ParkId) -> bool {
         self.lock().take_if(|parked| parked.id == id).is_some()

@@ -1,5 +1,6 @@
 //! Which turns run: at most one per conversation and one per connection. A slot is a guard: it is free again when the
-//! turn ends, however it ends, before anybody can read the turn's terminal event.
+//! turn ends, however it ends, before anybody can read the turn's terminal event. A turn that has ended is remembered
+//! for those who come back for its end.
 
 use std::{
     collections::HashMap,
@@ -9,29 +10,33 @@ use std::{
     },
 };
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    log::{Subscriber, TurnLog},
+    ended::{EndedTurn, EndedTurns},
+    log::{Dialect, Subscriber, TurnLog},
     park::ParkSlot,
 };
 use crate::{
     clock::SharedClock,
+    config::Limits,
     ids::{ConnectionId, ConversationId, RequestId, SessionId, TurnId},
-    protocol::{ErrorCode, Event},
+    protocol::{ErrorCode, Event, action::TurnChoice},
 };
 
-/// All running turns.
-#[derive(Clone, Default)]
+/// All running turns, and those that have ended lately.
+#[derive(Clone)]
 pub(crate) struct TurnRegistry {
     /// Held for a few lines, never across an await. Taken under a turn's log, never the other way round.
     slots: Arc<Mutex<Slots>>,
+    log_bytes_max: usize,
 }
 
-#[derive(Default)]
 struct Slots {
     by_conversation: HashMap<ConversationId, Arc<RunningTurn>>,
     by_connection: HashMap<ConnectionId, Arc<RunningTurn>>,
+    ended: EndedTurns,
 }
 
 /// What identifies a turn.
@@ -60,10 +65,12 @@ impl TurnIds {
 pub(crate) struct RunningTurn {
     /// Who it is.
     pub(crate) ids: TurnIds,
+    /// What the session that started it declared.
+    pub(crate) dialect: Dialect,
     /// Fires when the turn has to stop.
     pub(crate) cancelled: CancellationToken,
     /// Its events.
-    pub(crate) log: TurnLog,
+    pub(crate) log: Arc<TurnLog>,
     /// Where it waits for a human.
     pub(crate) parks: ParkSlot,
     /// Set by whoever decides how the turn ends: its own task, or a cancel.
@@ -80,7 +87,24 @@ pub(crate) enum Busy {
     Conversation,
 }
 
+/// A turn that a client wants to follow.
+pub(crate) struct FoundTurn {
+    /// Who it is.
+    pub(crate) ids: TurnIds,
+    /// Its events.
+    pub(crate) log: Arc<TurnLog>,
+    /// Present while it runs.
+    pub(crate) running: Option<Arc<RunningTurn>>,
+}
+
 impl TurnRegistry {
+    /// Of the limits it uses those on the events of turns.
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let ended = EndedTurns::new(limits);
+        let slots = Slots { by_conversation: HashMap::new(), by_connection: HashMap::new(), ended };
+        Self { slots: Arc::new(Mutex::new(slots)), log_bytes_max: limits.turn_log_bytes }
+    }
+
     /// Whether this connection has a running turn.
     pub(crate) fn connection_is_busy(&self, connection: ConnectionId) -> bool {
         self.lock().by_connection.contains_key(&connection)
@@ -101,6 +125,32 @@ impl TurnRegistry {
         self.lock().by_conversation.values().cloned().collect()
     }
 
+    /// The turn of this conversation that is meant; by default the running one, otherwise the last one.
+    pub(crate) fn find(&self, conversation: ConversationId, choice: TurnChoice) -> Option<FoundTurn> {
+        let mut slots = self.lock();
+        let due = slots.ended.expire(Instant::now());
+        let running = slots.by_conversation.get(&conversation).filter(|turn| match choice {
+            TurnChoice::Latest => true,
+            TurnChoice::Named(id) => id == Some(turn.ids.turn),
+        });
+        let found = match running {
+            Some(turn) => Some(FoundTurn { ids: turn.ids.clone(), log: turn.log.clone(), running: Some(turn.clone()) }),
+            None => {
+                let ended = slots.ended.find(conversation, choice).cloned();
+                ended.map(|EndedTurn { ids, log }| FoundTurn { ids, log, running: None })
+            }
+        };
+        drop(slots);
+        due.now();
+        found
+    }
+
+    /// Drops the events of turns that ended too long ago.
+    pub(crate) fn expire(&self) {
+        let due = self.lock().ended.expire(Instant::now());
+        due.now();
+    }
+
     /// Takes both slots and writes `first` as event 1.
     ///
     /// # Errors
@@ -110,12 +160,13 @@ impl TurnRegistry {
         &self,
         ids: TurnIds,
         clock: SharedClock,
-        log_bytes_max: usize,
         subscriber: Subscriber,
         first: Event,
     ) -> Result<TurnGuard, Busy> {
-        let log = TurnLog::new(ids.request.clone(), clock, log_bytes_max, subscriber);
+        let dialect = subscriber.dialect;
+        let log = Arc::new(TurnLog::new(ids.request.clone(), clock, self.log_bytes_max, subscriber));
         let turn = Arc::new(RunningTurn {
+            dialect,
             cancelled: CancellationToken::new(),
             log,
             parks: ParkSlot::default(),
@@ -123,7 +174,7 @@ impl TurnRegistry {
             registry: self.clone(),
             ids,
         });
-        {
+        let replaced = {
             let mut slots = self.lock();
             if slots.by_connection.contains_key(&turn.ids.connection) {
                 return Err(Busy::Connection);
@@ -135,13 +186,16 @@ impl TurnRegistry {
             turn.log.append(first);
             slots.by_connection.insert(turn.ids.connection, turn.clone());
             slots.by_conversation.insert(turn.ids.conversation, turn.clone());
-        }
+            slots.ended.next_begins(turn.ids.conversation)
+        };
+        replaced.now();
         Ok(TurnGuard { turn })
     }
 
-    /// Frees the slots that this turn holds; those of a later turn stay.
+    /// Frees the slots that this turn holds; those of a later turn stay. From now on it is one of the ended.
     fn release(&self, turn: &RunningTurn) {
         let mut slots = self.lock();
+        slots.ended.insert(EndedTurn { ids: turn.ids.clone(), log: turn.log.clone() });
         let id = turn.ids.turn;
         if slots.by_connection.get(&turn.ids.connection).is_some_and(|other| other.ids.turn == id) {
             slots.by_connection.remove(&turn.ids.connection);
@@ -164,8 +218,16 @@ impl RunningTurn {
     }
 
     /// Frees the slots and appends the terminal event; only after [`claim_end`](RunningTurn::claim_end).
-    pub(crate) fn finish(&self, terminal: Option<Event>) {
-        self.log.finish(terminal, || self.registry.release(self));
+    pub(crate) fn finish(&self, terminal: Event) {
+        let mut ends_now = false;
+        let bytes = self.log.finish(terminal, || {
+            self.registry.release(self);
+            ends_now = true;
+        });
+        if ends_now {
+            let too_much = self.registry.lock().ended.settle(self.ids.turn, bytes, Instant::now());
+            too_much.now();
+        }
         self.cancelled.cancel();
     }
 
@@ -173,16 +235,9 @@ impl RunningTurn {
     pub(crate) fn cancel(&self) -> bool {
         let mine = self.claim_end();
         if mine {
-            self.finish(Some(Event::Cancelled));
+            self.finish(Event::Cancelled);
         }
         mine
-    }
-
-    /// Stops the turn without a word.
-    pub(crate) fn drop_silently(&self) {
-        if self.claim_end() {
-            self.finish(None);
-        }
     }
 }
 
@@ -202,6 +257,6 @@ impl TurnGuard {
 impl Drop for TurnGuard {
     fn drop(&mut self) {
         self.turn.claim_end();
-        self.turn.finish(Some(Event::error(ErrorCode::AgentError, "the turn failed inside the server")));
+        self.turn.finish(Event::error(ErrorCode::AgentError, "the turn failed inside the server"));
     }
 }

@@ -308,11 +308,11 @@ impl KnowledgeChatRuntime {
             };
             if let Err(error) = self.storage.append_message(message).await {
                 tracing::error!(%error, "the reply could not be stored");
-                turn.finish(Some(Event::error(ErrorCode::StorageError, "the reply could not be stored")));
+                turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
                 return;
             }
         }
-        turn.finish(Some(Event::EventualResponse(Box::new(answer))));
+        turn.finish(Event::EventualResponse(Box::new(answer)));
     }
 
     /// Leaves a record of the failure in the history, then ends the turn with an error.
@@ -330,7 +330,7 @@ impl KnowledgeChatRuntime {
         if let Err(error) = self.storage.append_message(record).await {
             tracing::error!(%error, "the record of a failed turn could not be stored");
         }
-        turn.finish(Some(Event::error(ErrorCode::AgentError, message)));
+        turn.finish(Event::error(ErrorCode::AgentError, message));
     }
 
     fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {

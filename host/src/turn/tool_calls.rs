@@ -29,8 +29,8 @@ use crate::{
         event::{StreamChunk, WriteConfirmation},
     },
     tools::{
-        AskReason, CallOutcome, CallSetup, LoopGuard, LoopVerdict, Origin, PreparedCall, ToolCallResult, ToolSet,
-        needs_confirmation,
+        AskReason, CallOutcome, CallSetup, LoopGuard, LoopVerdict, Origin, PreparedCall, ProgressSink, ToolCallResult,
+        ToolProgress, ToolSet, needs_confirmation,
     },
 };
 
@@ -177,7 +177,7 @@ impl<'a> ToolPhase<'a> {
         let chunk = tool_call_chunk(call, arguments.to_owned());
         self.turn.log.append_all([Event::WriteConfirmationRequired(question), chunk]);
         let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
-        let limits = confirmation::confirmation_limits(limits, false);
+        let limits = confirmation::confirmation_limits(limits, self.turn.dialect.resume);
         let end = self.turn.unless_cancelled(park.wait(limits, attended)).await?;
         Ok(confirmation::settle(&call.name, end))
     }
@@ -203,7 +203,7 @@ impl<'a> ToolPhase<'a> {
             session_id: Some(ids.session),
             turn_id: Some(ids.turn),
             cancel: self.turn.cancelled.clone(),
-            progress: None,
+            progress: self.progress_of(call),
         };
         let arguments = (!self.runtime.hooks.is_empty()).then(|| prepared.arguments.clone());
         let result = self.runtime.tools.caller.run(prepared, setup).await;
@@ -219,6 +219,18 @@ impl<'a> ToolPhase<'a> {
             }
         }
         Ok(result)
+    }
+
+    /// Shows how far the call is, when the session that started the turn wants to see it.
+    fn progress_of(&self, call: &ModelToolCall) -> Option<ProgressSink> {
+        self.turn.dialect.tool_progress.then(|| {
+            let (log, name, id) = (self.turn.log.clone(), call.name.clone(), call.id.clone());
+            let sink: ProgressSink = Arc::new(move |ToolProgress { fraction, message }| {
+                let chunk = StreamChunk::tool_progress(name.clone(), id.clone(), fraction, message);
+                log.append(Event::StreamChunk(chunk));
+            });
+            sink
+        })
     }
 
     /// Says that the tool is called.

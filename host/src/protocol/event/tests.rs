@@ -193,15 +193,15 @@ fn chunks_have_their_exact_keys() {
             json!({"toolResult": {"name": "track_parcel", "isError": false, "result": "in transit"}})
         )
     );
-    let progress = StreamChunk::tool_progress("build_index", ToolCallId::new("call_7"), 0.4, "2 of 5 files");
+    let progress = StreamChunk::tool_progress("build_index", ToolCallId::new("call_7"), Some(0.4), "2 of 5 files");
     let frame = frame(Event::StreamChunk(progress));
     assert!(frame.event.is_tool_progress());
     assert!(frame.to_json(true).contains(
         r#"{"toolProgress":{"name":"build_index","callId":"call_7","fraction":0.4,"message":"2 of 5 files"}}"#
     ));
-    let bare = StreamChunk::tool_progress("x", ToolCallId::new("c"), f32::NAN, "");
+    let bare = StreamChunk::tool_progress("x", ToolCallId::new("c"), Some(f32::NAN), "");
     assert_eq!(value(Event::StreamChunk(bare)), chunk("x", json!({"toolProgress": {"name": "x", "callId": "c"}})));
-    let beyond = StreamChunk::tool_progress("x", ToolCallId::new("c"), f32::INFINITY, "");
+    let beyond = StreamChunk::tool_progress("x", ToolCallId::new("c"), Some(f32::INFINITY), "");
     assert!(matches!(beyond, StreamChunk::ToolProgress { fraction: Some(1.0), .. }));
 }
 

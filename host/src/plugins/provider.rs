@@ -1,0 +1,109 @@
+//! A loaded plugin as the rest of the host uses it, wherever its code runs.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jackfield_plugin_abi::ServiceReply;
+use jackfield_plugin_api::{Tool, ToolProvider, ToolProviderContext};
+use serde_json::Value;
+
+use crate::ids::PluginId;
+
+/// Why a plugin did not do what it was asked for as a whole (a failed tool call is a
+/// [`ToolError`](jackfield_plugin_api::ToolError) instead).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PluginFault {
+    /// It panicked; the text is the panic's.
+    #[error("the plugin panicked: {0}")]
+    Panicked(String),
+    /// It answered with an error.
+    #[error("the plugin failed: {0}")]
+    Failed(String),
+    /// It has been stopped and answers nothing any more.
+    #[error("the plugin has been stopped")]
+    Stopped,
+}
+
+/// Where a plugin's code runs. Dropping it abandons the plugin without waiting.
+#[async_trait]
+pub(super) trait Carrier: Send + Sync + 'static {
+    /// Asks the plugin for its tools of this turn. A tool whose description is unusable is left out with a warning.
+    /// There is no time limit in here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer.
+    async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, PluginFault>;
+
+    /// Asks a service that the plugin offers; the inner result is the plugin's own answer.
+    async fn request(&self, service: String, body: Vec<u8>) -> Result<ServiceReply, PluginFault>;
+
+    /// Tells the plugin that something happened, without waiting for it. A plugin that is too far behind misses it.
+    fn notify(&self, event: &Value);
+
+    /// Lets the plugin finish within the deadline; what it has not finished by then is abandoned. A second stop does
+    /// nothing.
+    async fn stop(&self, deadline: Duration);
+}
+
+/// The provider of one loaded plugin.
+pub struct PluginProvider {
+    id: PluginId,
+    carrier: Arc<dyn Carrier>,
+}
+
+impl PluginProvider {
+    pub(super) fn new(id: PluginId, carrier: Arc<dyn Carrier>) -> Self {
+        Self { id, carrier }
+    }
+
+    /// The plugin this provider belongs to.
+    pub fn id(&self) -> &PluginId {
+        &self.id
+    }
+
+    /// Asks the plugin for its tools of this turn. A tool whose description is unusable is left out with a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`PluginFault`]; the caller decides what the turn is offered then. There is no time limit in here.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the answer.
+    pub async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, PluginFault> {
+        self.carrier.list_tools(context).await
+    }
+
+    /// Asks a service that the plugin offers; the inner result is the plugin's own answer.
+    pub(super) async fn request(&self, service: String, body: Vec<u8>) -> Result<ServiceReply, PluginFault> {
+        self.carrier.request(service, body).await
+    }
+
+    /// Tells the plugin that something happened, without waiting for it.
+    pub(super) fn notify(&self, event: &Value) {
+        self.carrier.notify(event);
+    }
+
+    /// Lets the plugin finish within the deadline.
+    pub(super) async fn stop(&self, deadline: Duration) {
+        self.carrier.stop(deadline).await;
+    }
+}
+
+#[async_trait]
+impl ToolProvider for PluginProvider {
+    async fn tools_for(&self, context: &ToolProviderContext) -> Vec<Arc<dyn Tool>> {
+        self.list_tools(context).await.unwrap_or_else(|fault| {
+            tracing::warn!(plugin = %self.id, %fault, "the plugin offers no tools");
+            Vec::new()
+        })
+    }
+}
+
+impl std::fmt::Debug for PluginProvider {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("PluginProvider").field("id", &self.id).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,89 @@
+//! Starts one plugin where the operator wants its code to run, and tries it out before anybody else gets it.
+
+use std::sync::{Arc, Weak};
+
+use jackfield_plugin_api::{Tool, ToolProviderContext};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    host_link::Peers,
+    in_process,
+    manifest::Manifest,
+    private::PrivateCopy,
+    provider::{Carrier, PluginProvider},
+};
+use crate::{config::Limits, ids::PluginId};
+
+/// What it takes to start a plugin.
+#[derive(Clone)]
+pub(super) struct Launch {
+    pub(super) id: PluginId,
+    pub(super) manifest: Manifest,
+    /// The verified bytes.
+    pub(super) copy: PrivateCopy,
+    /// The plugin's own configuration, an object.
+    pub(super) config: Value,
+    pub(super) limits: Arc<Limits>,
+    /// The other plugins, whose services it may ask; gone when the server is.
+    pub(super) peers: Weak<dyn Peers>,
+}
+
+/// A plugin that works.
+pub(super) struct Started {
+    pub(super) provider: PluginProvider,
+    /// Names of the tools it offers for an empty turn, sorted.
+    pub(super) tools: Vec<String>,
+}
+
+/// Starts the plugin and asks it once for its tools, all within one budget.
+///
+/// # Errors
+///
+/// Why it does not work, for the operator; the file's name is left to whoever reports it.
+///
+/// # Cancel safety
+///
+/// Dropping the future abandons the plugin.
+pub(super) async fn start(launch: Launch) -> Result<Started, String> {
+    let deadline = Instant::now() + launch.limits.plugin_create;
+    let carrier = carry(&launch, deadline).await?;
+    let tools = try_tools(&*carrier, deadline).await.map_err(|reason| format!("it started, but {reason}"))?;
+    warn_about_unnamed_tools(&launch, &tools);
+    Ok(Started { provider: PluginProvider::new(launch.id, carrier), tools })
+}
+
+/// Decides where the plugin's code runs.
+async fn carry(launch: &Launch, deadline: Instant) -> Result<Arc<dyn Carrier>, String> {
+    Ok(Arc::new(in_process::create(launch, deadline).await?))
+}
+
+/// A plugin that cannot list its tools for an empty turn will not do so for a real one.
+async fn try_tools(carrier: &dyn Carrier, deadline: Instant) -> Result<Vec<String>, String> {
+    let context = ToolProviderContext::default();
+    match tokio::time::timeout_at(deadline, carrier.list_tools(&context)).await {
+        Ok(Ok(tools)) => Ok(names(&tools)),
+        Ok(Err(fault)) => Err(format!("it cannot list its tools for an empty turn: {fault}; repair its `tools_for`")),
+        Err(_) => {
+            Err("it did not list its tools in the time left (limit plugin_create); make its `tools_for` quicker"
+                .to_owned())
+        }
+    }
+}
+
+/// Whoever read the manifest did not see these.
+fn warn_about_unnamed_tools(launch: &Launch, tools: &[String]) {
+    let named = &launch.manifest.tools;
+    if named.is_empty() {
+        return;
+    }
+    for tool in tools.iter().filter(|tool| !named.iter().any(|named| named.name == **tool)) {
+        tracing::warn!(plugin = %launch.id, tool, "the plugin offers a tool that its manifest does not name");
+    }
+}
+
+fn names(tools: &[Arc<dyn Tool>]) -> Vec<String> {
+    let mut names: Vec<String> = tools.iter().map(|tool| tool.schema().name).collect();
+    names.sort();
+    names
+}
