@@ -35,6 +35,7 @@ mod socket;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod worker;
 
 pub use config::{ServerConfig, StorageBackend};
 pub use server::AppState;

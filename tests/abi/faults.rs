@@ -123,7 +123,7 @@ async fn a_bad_description_costs_that_tool_only() {
     let loaded = setup.load(folder).await;
     for id in ids {
         let names: Vec<String> = loaded.tools(id).await.iter().map(|tool| tool.schema().name).collect();
-        assert_eq!(names.len(), 16, "{id} offers {names:?}");
+        assert_eq!(names.len(), 18, "{id} offers {names:?}");
         loaded.assert_answers(id).await;
     }
 }

@@ -4,8 +4,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+#[cfg(target_os = "linux")]
+mod confined;
+#[cfg(unix)]
+mod crashes;
 mod faults;
 mod harness;
+#[cfg(unix)]
+mod isolated;
 mod loading;
 mod services;
 mod shutdown;

@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["outgoing"],
     &["storage", "knowledge", "model", "auth", "run_file"],
     &["plugins"],
-    &["tools"],
+    &["tools", "worker"],
     &["turn"],
     &["actions"],
     &["socket", "http"],

@@ -94,7 +94,9 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Demo(settings) => on_runtime(serve::demo(sources(&global)?, &settings, terminal)),
         Command::Chat(chat) => on_runtime(chat::chat(sources(&global)?, &chat, terminal)),
         Command::Plugins { command: PluginsCommand::List(list) } => plugins::list(sources(&global)?, &list, terminal),
-        Command::Plugins { command: PluginsCommand::Inspect(inspect) } => plugins::inspect(&inspect, terminal),
+        Command::Plugins { command: PluginsCommand::Inspect(inspect) } => {
+            plugins::inspect(sources(&global)?, &inspect, terminal)
+        }
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)

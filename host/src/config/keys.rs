@@ -7,9 +7,10 @@ use jackfield_plugin_api::GatewayKey;
 use serde_json::{Value, json};
 
 use super::{
-    AskPolicy, AuthMode, Authority, ConfigError, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
+    AskPolicy, AuthMode, Authority, ConfigError, Isolation, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
     StorageBackend, WebOrigin,
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
+    permissions,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -356,6 +357,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.private_folder),
     },
     Setting {
+        name: "plugins.default_isolation",
+        env: &[],
+        flag: Some("--isolate"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.default_isolation = given.choice(&ISOLATIONS)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.default_isolation),
+    },
+    Setting {
         name: "plugins.name_conflict",
         env: &[],
         flag: None,
@@ -379,19 +391,30 @@ pub(super) const SETTINGS: &[Setting] = &[
 pub(super) enum PluginKey {
     Required,
     Disabled,
+    Isolation,
+    Permissions,
     Ask,
     Replaces,
     Config,
 }
 
 impl PluginKey {
-    pub(super) const ALL: [PluginKey; 5] =
-        [PluginKey::Required, PluginKey::Disabled, PluginKey::Ask, PluginKey::Replaces, PluginKey::Config];
+    pub(super) const ALL: [PluginKey; 7] = [
+        PluginKey::Required,
+        PluginKey::Disabled,
+        PluginKey::Isolation,
+        PluginKey::Permissions,
+        PluginKey::Ask,
+        PluginKey::Replaces,
+        PluginKey::Config,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             PluginKey::Required => "required",
             PluginKey::Disabled => "disabled",
+            PluginKey::Isolation => "isolation",
+            PluginKey::Permissions => "permissions",
             PluginKey::Ask => "ask",
             PluginKey::Replaces => "replaces",
             PluginKey::Config => "config",
@@ -402,6 +425,8 @@ impl PluginKey {
         match self {
             PluginKey::Required => settings.required = given.yes_or_no()?,
             PluginKey::Disabled => settings.disabled = given.yes_or_no()?,
+            PluginKey::Isolation => settings.isolation = Some(given.choice(&ISOLATIONS)?),
+            PluginKey::Permissions => settings.permissions = permissions::read(given)?,
             PluginKey::Ask => settings.ask = given.choice(&ASK_POLICIES)?,
             PluginKey::Replaces => settings.replaces = given.list()?,
             PluginKey::Config => settings.config = given.table()?,
@@ -413,6 +438,8 @@ impl PluginKey {
         match self {
             PluginKey::Required => json!(settings.required),
             PluginKey::Disabled => json!(settings.disabled),
+            PluginKey::Isolation => json!(settings.isolation),
+            PluginKey::Permissions => permissions::show(&settings.permissions),
             PluginKey::Ask => {
                 let name = ASK_POLICIES.iter().find(|(_, policy)| *policy == settings.ask).map(|(name, _)| *name);
                 json!(name)
@@ -427,6 +454,7 @@ impl PluginKey {
     }
 }
 
+const ISOLATIONS: [(&str, Isolation); 2] = [("in-process", Isolation::InProcess), ("process", Isolation::Process)];
 const ASK_POLICIES: [(&str, AskPolicy); 3] =
     [("by-effect", AskPolicy::ByEffect), ("always", AskPolicy::Always), ("never", AskPolicy::Never)];
 

@@ -62,8 +62,9 @@ impl Admission<'_> {
             _ if self.is_half_copied(path, &error) => NotAdmitted::Unsettled,
             error => rejected(&error),
         })?;
-        verify(&binary, &manifest, host_facts()).map_err(|refusal| rejected(&refusal))?;
         let id = PluginId::new(manifest.id.as_str());
+        let isolation = self.config.isolation(&id, manifest.isolated_only);
+        verify(&binary, &manifest, isolation, host_facts()).map_err(|refusal| rejected(&refusal))?;
         known(Known { id: id.clone(), sha256: plugin.sha256.clone(), manifest: manifest.clone() });
         if self.config.settings(&id).disabled {
             let by = format!("{}: disabled by the configuration ([plugins.{id}])", path.display());

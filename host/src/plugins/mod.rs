@@ -20,12 +20,14 @@
 
 mod admit;
 mod calls;
+mod confinement;
 mod discover;
 mod foreign;
 mod host_link;
 mod in_process;
 mod load;
 mod manifest;
+mod permissions;
 mod private;
 mod provider;
 mod registry;
@@ -35,9 +37,13 @@ mod snapshot;
 mod start;
 mod survey;
 mod verify;
+#[cfg(unix)]
+mod worker;
 
+pub use confinement::Confinement;
 pub use discover::FolderError;
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
+pub use permissions::{Decision, Permitted, PermittedExec, asked_texts};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};
 pub use registry::{Plugins, PluginsError};
@@ -45,6 +51,8 @@ pub use report::{InspectError, Inspection, PluginReport, inspect};
 pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;
 pub use verify::is_plugin_id;
+#[cfg(unix)]
+pub(crate) use worker::{REQUEST as WORKER_REQUEST, serve as serve_worker};
 
 pub use crate::config::{PluginSettings, PluginsConfig};
 

@@ -74,7 +74,8 @@ const ANY: &str = "*";
 
 /// Decides what an isolated plugin may touch.
 pub(super) fn decide(asked: &Value, granted: &PluginPermissions) -> Decision {
-    let unreadable = || Decision { missing: vec![format!("permissions that are not understood: {asked}")], ..Decision::default() };
+    let unreadable =
+        || Decision { missing: vec![format!("permissions that are not understood: {asked}")], ..Decision::default() };
     let asked: Asked = match asked {
         Value::Null => Asked::default(),
         asked => match serde_json::from_value(asked.clone()) {
@@ -96,7 +97,7 @@ pub(super) fn decide(asked: &Value, granted: &PluginPermissions) -> Decision {
 }
 
 /// What is asked for, as texts: for lists and questions.
-pub(super) fn asked_texts(asked: &Value) -> Vec<String> {
+pub fn asked_texts(asked: &Value) -> Vec<String> {
     let Value::Object(kinds) = asked else { return Vec::new() };
     let texts = |(kind, wanted): (&String, &Value)| -> Vec<String> {
         let wanted = wanted.as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -326,7 +327,10 @@ mod tests {
         assert_eq!(decide(&json!({ "exec": ["sandbox"] }), &sandbox).permitted.exec, PermittedExec::Sandbox);
         let decision = decide(&json!({ "exec": ["/usr/bin/git"] }), &sandbox);
         assert_eq!(decision.permitted.exec, PermittedExec::Nothing);
-        assert_eq!((decision.missing.join(","), decision.idle.join(",")), ("exec /usr/bin/git".into(), "exec sandbox".into()));
+        assert_eq!(
+            (decision.missing.join(","), decision.idle.join(",")),
+            ("exec /usr/bin/git".into(), "exec sandbox".into())
+        );
         let decision = decide(&json!({ "exec": ["sandbox", "/usr/bin/git"] }), &git);
         assert_eq!(texts(&decision), ["exec /usr/bin/git"]);
         assert_eq!(decision.missing, ["exec sandbox"]);

@@ -7,6 +7,7 @@ use jackfield_plugin_abi::ServiceReply;
 use jackfield_plugin_api::{Tool, ToolProvider, ToolProviderContext};
 use serde_json::Value;
 
+use super::confinement::Confinement;
 use crate::ids::PluginId;
 
 /// Why a plugin did not do what it was asked for as a whole (a failed tool call is a
@@ -20,6 +21,9 @@ pub enum PluginFault {
     /// It answered with an error.
     #[error("the plugin failed: {0}")]
     Failed(String),
+    /// The process it ran in ended, and is being started again; the text says how it ended.
+    #[error("its worker {0}")]
+    Died(String),
     /// It has been stopped and answers nothing any more.
     #[error("the plugin has been stopped")]
     Stopped,
@@ -45,6 +49,11 @@ pub(super) trait Carrier: Send + Sync + 'static {
     /// Lets the plugin finish within the deadline; what it has not finished by then is abandoned. A second stop does
     /// nothing.
     async fn stop(&self, deadline: Duration);
+
+    /// What confines the plugin; absent when it runs in this process, where nothing does.
+    fn confinement(&self) -> Option<Confinement> {
+        None
+    }
 }
 
 /// The provider of one loaded plugin.
@@ -61,6 +70,11 @@ impl PluginProvider {
     /// The plugin this provider belongs to.
     pub fn id(&self) -> &PluginId {
         &self.id
+    }
+
+    /// What confines the plugin; absent when it runs in this process, where nothing does.
+    pub fn confinement(&self) -> Option<Confinement> {
+        self.carrier.confinement()
     }
 
     /// Asks the plugin for its tools of this turn. A tool whose description is unusable is left out with a warning.

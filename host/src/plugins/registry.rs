@@ -281,6 +281,7 @@ fn examine_file(shared: &Shared, path: &Path) -> Result<Admitted, NotAdmitted> {
         shared.change(path, |entry| {
             entry.id = known.id;
             entry.sha256 = Some(known.sha256);
+            entry.isolation = shared.config.isolation(&entry.id, known.manifest.isolated_only);
             entry.manifest = Some(known.manifest);
             entry.settings = settings;
         });
@@ -345,7 +346,8 @@ async fn load_and_publish(shared: Arc<Shared>, admitted: Admitted) {
 
 fn launch(shared: &Arc<Shared>, admitted: &Admitted) -> Launch {
     let peers: Weak<dyn Peers> = Arc::downgrade(&(Arc::clone(shared) as Arc<dyn Peers>));
-    let config = match shared.config.settings(&admitted.id).config {
+    let settings = shared.config.settings(&admitted.id);
+    let config = match settings.config {
         Value::Null => Value::Object(Map::new()),
         config => config,
     };
@@ -355,6 +357,9 @@ fn launch(shared: &Arc<Shared>, admitted: &Admitted) -> Launch {
         copy: admitted.copy.clone(),
         config,
         limits: Arc::clone(&shared.limits),
+        isolation: shared.config.isolation(&admitted.id, admitted.manifest.isolated_only),
+        permissions: settings.permissions,
+        worker_program: shared.config.worker_program.clone(),
         peers,
     }
 }

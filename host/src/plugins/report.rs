@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{
-    PluginEntry, PluginState, host_facts,
+    Confinement, Decision, Permitted, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
+    permissions::decide,
     verify::verify,
 };
-use crate::config::Limits;
+use crate::{
+    config::{Isolation, Limits, PluginSettings, PluginsConfig},
+    ids::PluginId,
+};
 
 /// One plugin as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +38,12 @@ pub struct PluginReport {
     pub generation: Option<u64>,
     /// Whether the server is not ready before it is.
     pub required: bool,
+    /// Where its code runs, or would.
+    pub isolation: Isolation,
+    /// What confines it while it runs isolated.
+    pub confinement: Option<Confinement>,
+    /// What it asks to be allowed in a process of its own and is not; empty when it runs in this process.
+    pub missing_permissions: Vec<String>,
 }
 
 impl PluginReport {
@@ -51,7 +61,20 @@ impl PluginReport {
             sha256: entry.sha256.clone(),
             generation: entry.generation,
             required: entry.settings.required,
+            isolation: entry.isolation,
+            confinement: entry.provider.as_ref().and_then(|provider| provider.confinement()),
+            missing_permissions: manifest
+                .map(|manifest| missing_permissions(manifest, entry.isolation, &entry.settings))
+                .unwrap_or_default(),
         }
+    }
+}
+
+/// What the manifest asks for in vain, where that matters.
+pub(super) fn missing_permissions(manifest: &Manifest, isolation: Isolation, settings: &PluginSettings) -> Vec<String> {
+    match isolation {
+        Isolation::InProcess => Vec::new(),
+        Isolation::Process => decide(&manifest.permissions, &settings.permissions).missing,
     }
 }
 
@@ -92,6 +115,12 @@ pub struct Inspection {
     pub binary: Binary,
     /// What its author says.
     pub manifest: Manifest,
+    /// Where its code would run.
+    pub isolation: Isolation,
+    /// What it would be allowed in a process of its own.
+    pub permitted: Permitted,
+    /// What it asks for and would not be allowed there.
+    pub missing_permissions: Vec<String>,
     /// Why this host would not load it; absent when it would.
     pub refusal: Option<String>,
 }
@@ -106,26 +135,32 @@ pub struct InspectError {
     pub reason: ManifestError,
 }
 
-/// Reads what a plugin file says about itself. Never runs any of it.
+/// Reads what a plugin file says about itself, and what the configuration makes of it. Never runs any of it.
 ///
 /// # Errors
 ///
 /// When it is not a readable plugin. One that is readable and would be refused is not an error: see
 /// [`Inspection::refusal`].
-pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspection, InspectError> {
+pub fn inspect(path: &Path, config: &PluginsConfig, limits: &Limits) -> Result<Inspection, InspectError> {
     let read = || {
         let plugin = PluginBytes::read(path, None, limits)?;
         let (binary, manifest) = plugin.parse()?;
         Ok((plugin, binary, manifest))
     };
     let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
-    let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
+    let id = PluginId::new(manifest.id.as_str());
+    let isolation = config.isolation(&id, manifest.isolated_only);
+    let refusal = verify(&binary, &manifest, isolation, host_facts()).err().map(|refusal| refusal.to_string());
+    let Decision { permitted, missing, .. } = decide(&manifest.permissions, &config.settings(&id).permissions);
     Ok(Inspection {
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,
         binary,
         manifest,
+        isolation,
+        permitted,
+        missing_permissions: missing,
         refusal,
     })
 }

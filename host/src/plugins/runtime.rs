@@ -36,6 +36,25 @@ impl PluginRuntime {
         Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
     }
 
+    /// One thread that talks to the process of an isolated plugin, and one that waits for its end. None of the
+    /// plugin's code runs here.
+    #[cfg(unix)]
+    pub(super) fn start_for_worker(id: &PluginId) -> io::Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .thread_name(format!("worker-{id}"))
+            .enable_all()
+            .build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
+    }
+
+    /// Runs something that blocks, on the one thread for that.
+    #[cfg(unix)]
+    pub(super) fn spawn_blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        self.handle.spawn_blocking(work)
+    }
+
     /// Runs a future on the plugin's threads. After [`stop`](Self::stop) it is dropped unpolled, and the handle says
     /// that it was cancelled.
     pub(super) fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{PluginSettings, PluginsConfig, manifest::Manifest, provider::PluginProvider};
-use crate::ids::PluginId;
+use crate::{config::Isolation, ids::PluginId};
 
 /// All plugins at one instant. Immutable: whoever holds it sees the same plugins until it is let go.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,8 @@ pub struct PluginEntry {
     pub generation: Option<u64>,
     /// What the operator set for it.
     pub settings: PluginSettings,
+    /// Where its code runs, or would.
+    pub isolation: Isolation,
 }
 
 /// The life of a plugin; the drawing is in the module's documentation. Reasons name the file, what was found, what
@@ -82,6 +84,7 @@ impl PluginEntry {
         let id = PluginId::new(&*name);
         Self {
             settings: config.settings(&id),
+            isolation: config.isolation(&id, false),
             id,
             path: path.to_owned(),
             state,

@@ -7,10 +7,11 @@ use super::{
     discover::discover,
     host_facts,
     manifest::{Manifest, PluginBytes},
+    report::missing_permissions,
     verify::verify,
 };
 use crate::{
-    config::{Limits, PluginsConfig},
+    config::{Isolation, Limits, PluginsConfig},
     ids::PluginId,
 };
 
@@ -53,8 +54,10 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         Ok(read) => read,
         Err(error) => return PluginReport { reason: Some(error.to_string()), ..rejected(path) },
     };
-    let settings = config.settings(&PluginId::new(manifest.id.as_str()));
-    let (state, reason) = match verify(&binary, &manifest, host_facts()) {
+    let id = PluginId::new(manifest.id.as_str());
+    let (settings, isolation) = (config.settings(&id), config.isolation(&id, manifest.isolated_only));
+    let missing_permissions = missing_permissions(&manifest, isolation, &settings);
+    let (state, reason) = match verify(&binary, &manifest, isolation, host_facts()) {
         Err(refusal) => (REJECTED, Some(refusal.to_string())),
         Ok(()) if settings.disabled => (DISABLED, Some(format!("by [plugins.{}]", manifest.id))),
         Ok(()) => (VERIFIED, None),
@@ -73,6 +76,9 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         sha256: Some(plugin.sha256),
         generation: None,
         required: settings.required,
+        isolation,
+        confinement: None,
+        missing_permissions,
     }
 }
 
@@ -89,6 +95,9 @@ fn rejected(path: &Path) -> PluginReport {
         sha256: None,
         generation: None,
         required: false,
+        isolation: Isolation::default(),
+        confinement: None,
+        missing_permissions: Vec::new(),
     }
 }
 

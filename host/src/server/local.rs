@@ -16,6 +16,7 @@ use crate::{
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
     turn::{PromptComposer, SkillResolver, ToolHook},
+    worker,
 };
 
 /// Where the local flavor listens unless told otherwise.
@@ -68,6 +69,7 @@ pub struct LocalServerBuilder {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     state_dir: Option<PathBuf>,
+    worker_program: Option<PathBuf>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
 }
 
@@ -87,6 +89,7 @@ impl Default for LocalServerBuilder {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             state_dir: None,
+            worker_program: None,
             prompt_composer: None,
         }
     }
@@ -178,6 +181,14 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The program that is started for plugins with `isolation = "process"`: `jackfield` of this version, or a program
+    /// that calls [`run_if_requested`](crate::worker::run_if_requested). Default: this program, if it does that;
+    /// otherwise such plugins are refused with the reason.
+    pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.worker_program = Some(program.into());
+        self
+    }
+
     /// Binds, then serves in the background. Plugins load meanwhile; the server answers first.
     ///
     /// # Errors
@@ -190,6 +201,10 @@ impl LocalServerBuilder {
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let addr = self.addr;
+        // Its own server would start workers, and those theirs.
+        if worker::is_requested() {
+            return Err(StartError::IsWorker);
+        }
         let mut config = self.into_config()?;
         let checks_tokens = match &auth {
             Some(verifier) => verifier.mode() != MODE_NONE,
@@ -240,6 +255,8 @@ impl LocalServerBuilder {
         if let Some(plugins) = self.plugins {
             config.plugins = plugins;
         }
+        let program = self.worker_program.or(config.plugins.worker_program).or_else(worker::own_program);
+        config.plugins.worker_program = program;
         if self.persona.is_some() {
             config.persona = self.persona;
         }

@@ -28,13 +28,13 @@ use tokio::net::UnixStream;
 use self::plugin::Served;
 use super::{
     VERSION,
-    confine::{Confinement, confine},
+    confine::confine,
     descriptors::take_socket,
     frames::{Decoder, PROTOCOL, ToHost, ToWorker},
     outbox::Outbox,
     setup::Setup,
 };
-use crate::ids::PluginId;
+use crate::{ids::PluginId, plugins::confinement::Confinement};
 
 /// The setup comes before its own limits are known; a configuration is never this long.
 const SETUP_BYTES_MAX: usize = 64 << 20;

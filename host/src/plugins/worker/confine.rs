@@ -14,54 +14,15 @@ mod landlocked;
 #[cfg(target_os = "linux")]
 mod syscalls;
 
-use std::{fmt, path::Path};
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde::{Deserialize, Serialize};
 
 use super::setup::WorkerLimits;
-use crate::plugins::permissions::{Permitted, PermittedExec};
-
-/// What really confines a plugin that runs isolated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confinement {
-    /// The version of Landlock that guards files, ports and signals; absent when it does not.
-    pub landlock: Option<u32>,
-    /// System calls are filtered.
-    pub seccomp: bool,
-    /// No program that it starts can gain privileges.
-    pub no_new_privileges: bool,
-    /// It was granted a sandbox of its own and is not fenced in by the host.
-    pub own_sandbox: bool,
-    /// What it may touch.
-    pub permitted: Permitted,
-    /// What was wanted and could not be had, in sentences.
-    pub lacking: Vec<String>,
-}
-
-impl Confinement {
-    /// Whether files, sockets and programs beyond what is permitted are really out of reach.
-    pub fn is_enforced(&self) -> bool {
-        self.landlock.is_some() && self.seccomp
-    }
-}
-
-impl fmt::Display for Confinement {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match (self.own_sandbox, self.landlock, self.seccomp) {
-            (true, ..) => "not fenced in, because it builds a sandbox of its own",
-            (false, Some(_), true) => "files and ports by Landlock, system calls by seccomp",
-            (false, Some(_), false) => "files and ports by Landlock",
-            (false, None, true) => "system calls by seccomp",
-            (false, None, false) => "limits only",
-        })?;
-        write!(formatter, "; permitted: {}", self.permitted)?;
-        for lacking in &self.lacking {
-            write!(formatter, "; {lacking}")?;
-        }
-        Ok(())
-    }
-}
+use crate::plugins::{
+    confinement::Confinement,
+    permissions::{Permitted, PermittedExec},
+};
 
 /// Confines this process for good. To be called while it has one thread, because Landlock and seccomp hold for the
 /// calling thread and those it starts.

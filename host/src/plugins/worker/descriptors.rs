@@ -5,7 +5,10 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
 };
 
 /// Takes the socket out of standard input and leaves the process with nothing else open: input reads nothing, output
@@ -34,8 +37,12 @@ fn close_inherited() -> io::Result<()> {
         .collect();
     for number in numbers {
         // SAFETY: this runs before anything of this program has opened a descriptor, so none of these numbers has an
-        // owner that would use or close it later; closing one that is not open is an error that is ignored.
-        unsafe { rustix::io::close(number) };
+        // owner that would use or close it later. The number of the list is not open any more, and is only asked about.
+        unsafe {
+            if rustix::io::fcntl_getfd(BorrowedFd::borrow_raw(number)).is_ok() {
+                rustix::io::close(number);
+            }
+        }
     }
     Ok(())
 }

@@ -25,14 +25,7 @@ pub(super) enum ToWorker {
     /// The tools for a turn, whose context is JSON.
     ToolsFor(Bytes),
     /// Run a tool of a list that was given before.
-    Execute {
-        list: u64,
-        tool: u32,
-        call_id: u64,
-        deadline_unix_ms: u64,
-        info: Bytes,
-        arguments: Bytes,
-    },
+    Execute { list: u64, tool: u32, call_id: u64, deadline_unix_ms: u64, info: Bytes, arguments: Bytes },
     /// What a call with these arguments can change.
     Effect { list: u64, tool: u32, arguments: Bytes },
     /// A service that the plugin offers.

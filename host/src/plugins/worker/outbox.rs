@@ -99,6 +99,10 @@ impl Outbox {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Writes nothing any more.
     pub(super) fn close(&self) {
         let mut queue = self.lock();

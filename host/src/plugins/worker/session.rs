@@ -242,7 +242,12 @@ impl Session {
     /// Reads until the worker is gone; then everybody who waits hears how it went.
     async fn run(self: Arc<Self>, output: pipe::Receiver) {
         let last_words = Arc::new(Mutex::new(String::new()));
-        let printing = self.runtime.spawn(log_output(output, self.host.clone(), Arc::clone(&self.limits), Arc::clone(&last_words)));
+        let printing = self.runtime.spawn(log_output(
+            output,
+            self.host.clone(),
+            Arc::clone(&self.limits),
+            Arc::clone(&last_words),
+        ));
         let writing = self.runtime.spawn({
             let outbox = Arc::clone(&self.outbox);
             async move { outbox.run().await }
@@ -321,8 +326,6 @@ impl Session {
             if let Err(reason) = self.handle_all(decoder, &mut unasked) {
                 return Some(format!("was killed because it {reason}"));
             }
-            // A flood must not keep this thread's other work from being done.
-            tokio::task::consume_budget().await;
         }
     }
 
@@ -473,7 +476,10 @@ async fn log_output(mut output: pipe::Receiver, host: FfiHost, limits: Arc<Limit
         };
         for line in lines.cut(&piece[..count], ended) {
             host.log(WARN, "output".into(), line.as_str().into(), "".into(), 0);
-            *lock(&last_words) = line;
+            // How to get a back-trace is not what went wrong.
+            if !line.starts_with("note: ") {
+                *lock(&last_words) = line;
+            }
         }
         if ended {
             return;

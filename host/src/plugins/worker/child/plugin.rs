@@ -8,8 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use jackfield_plugin_abi::{
-    AbiCallInfo, AbiError, PluginPanicked, ProviderObj, RErr, ROk, RResult, RVec, ToolObj, cancel_object, host_object,
-    kind,
+    AbiCallInfo, AbiError, PluginPanicked, ProviderObj, RErr, ROk, RResult, ToolObj, cancel_object, host_object, kind,
 };
 use jackfield_plugin_api::wire::ToolSpec;
 use tokio::sync::{Notify, Semaphore};
@@ -18,12 +17,12 @@ use super::{START, failed, jobs::Jobs, proxy::ProxyHost};
 use crate::{
     ids::PluginId,
     plugins::{
+        confinement::Confinement,
         foreign::InPlugin,
         load,
         private::PrivateCopy,
         runtime::PluginRuntime,
         worker::{
-            confine::Confinement,
             frames::{ToWorker, ToolList},
             outbox::Outbox,
             setup::{Setup, WorkerLimits},
@@ -125,7 +124,10 @@ impl Served {
             let objects = flat(provider.get().tools_for(context.into()).await)?;
             let max = shared.limits.tools;
             if objects.len() > max {
-                host.warn(&format!("it offers {} tools, more than the {max} a turn takes; the rest is left out", objects.len()));
+                host.warn(&format!(
+                    "it offers {} tools, more than the {max} a turn takes; the rest is left out",
+                    objects.len()
+                ));
             }
             let mut specs = Vec::new();
             let mut tools = Vec::new();

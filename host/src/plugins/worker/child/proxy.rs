@@ -136,7 +136,8 @@ impl HostAbi for ProxyHost {
         let (sender, answer) = oneshot::channel();
         lock(&proxy.waiting).insert(id, sender);
         let waiting = WaitingRequest { proxy: Arc::clone(proxy), id };
-        let message = ToHost::Request { service: cut(&service, NAME_BYTES), body: Bytes::copy_from_slice(body.as_slice()) };
+        let message =
+            ToHost::Request { service: cut(&service, NAME_BYTES), body: Bytes::copy_from_slice(body.as_slice()) };
         let frame = message.encode(id);
         AbiFuture::new(async move {
             let (_permit, waiting) = (permit, waiting);

@@ -146,19 +146,9 @@ const PROGRAMS: &[i64] = &[libc::SYS_execve, libc::SYS_execveat, libc::SYS_fork,
 #[cfg(not(target_arch = "x86_64"))]
 const PROGRAMS: &[i64] = &[libc::SYS_execve, libc::SYS_execveat];
 /// Send a signal to a process, which may only be this one.
-const SIGNALS: &[i64] = &[
-    libc::SYS_kill,
-    libc::SYS_tgkill,
-    libc::SYS_rt_sigqueueinfo,
-    libc::SYS_rt_tgsigqueueinfo,
-];
+const SIGNALS: &[i64] = &[libc::SYS_kill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
 /// Change owner, rights and attributes of an open file. Landlock does not guard them.
-const OPEN_FILES_METADATA: &[i64] = &[
-    libc::SYS_fchmod,
-    libc::SYS_fchown,
-    libc::SYS_fsetxattr,
-    libc::SYS_fremovexattr,
-];
+const OPEN_FILES_METADATA: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchown, libc::SYS_fsetxattr, libc::SYS_fremovexattr];
 
 /// What no plugin needs.
 const ALWAYS: &[i64] = &[

@@ -9,9 +9,8 @@ fn bytes() -> impl Strategy<Value = Bytes> {
 }
 
 fn answers() -> impl Strategy<Value = Result<Bytes, AbiError>> {
-    let error = (any::<u32>(), ".{0,20}", ".{0,20}").prop_map(|(kind, message, data)| {
-        Err(AbiError { kind, message: message.into(), data_json: data.into() })
-    });
+    let error = (any::<u32>(), ".{0,20}", ".{0,20}")
+        .prop_map(|(kind, message, data)| Err(AbiError { kind, message: message.into(), data_json: data.into() }));
     prop_oneof![bytes().prop_map(Ok), error]
 }
 
