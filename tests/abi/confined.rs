@@ -234,6 +234,8 @@ async fn a_worker_inherits_nothing() {
         .iter()
         .filter(|(number, _)| number.parse::<u32>().unwrap() > 2)
         .filter(|(_, target)| !["socket:", "anon_inode:"].iter().any(|kind| target.as_str().unwrap().starts_with(kind)))
+        // The list itself, while it was read.
+        .filter(|(_, target)| !target.as_str().unwrap().ends_with("/fd"))
         .collect();
     assert!(unknown.is_empty(), "{descriptors:?}");
     assert!(count("/dev/null") == 1, "{descriptors:?}");
@@ -301,7 +303,7 @@ async fn what_is_in_force_and_what_is_missing_is_said() {
     let missing = report["missing_permissions"].as_array().unwrap();
     for asked in [
         "network example.com:443",
-        "read / (only /nowhere/at/all, /usr/share)",
+        "read / (only /usr/share, /nowhere/at/all)",
         "write /",
         "exec sandbox",
         "env GRANTED",

@@ -28,11 +28,12 @@ async fn crash(loaded: &Loaded, how: &str, texts: &[&str]) {
 }
 
 async fn comes_back(loaded: &Loaded, id: &str) {
-    let tool = loaded.tool(id, "echo").await;
+    let provider = loaded.entry(id).provider.clone().unwrap();
     let answers = async {
-        while tool.execute(json!({ "still": "there" }), call(0).0).await.is_err() {
+        while provider.list_tools(&turn()).await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        loaded.assert_answers(id).await;
     };
     timeout(SOON, answers).await.unwrap_or_else(|_| panic!("{id} works again"));
 }
@@ -115,7 +116,7 @@ async fn every_call_under_way_fails_at_once_and_none_is_repeated() {
 
 #[tokio::test]
 async fn a_turn_goes_on_with_the_tools_it_began_with() {
-    let loaded = two(Setup::isolated()).await;
+    let loaded = two(Setup::isolated().limits(|limits| limits.plugin_worker_restart_wait = SOON)).await;
     let (crashing, echo, dump) = (
         loaded.tool("fixture_cr", "crash").await,
         loaded.tool("fixture_cr", "echo").await,

@@ -179,7 +179,12 @@ impl Shared {
     /// The worker that runs, waiting a moment for one that is being started again.
     pub(super) async fn session(&self) -> Result<Arc<Session>, NoSession> {
         let mut current = self.current.subscribe();
-        let is_settled = |current: &Current| matches!(current, Current::Running(_) | Current::Stopped);
+        // One that died a moment ago may still stand there.
+        let is_settled = |current: &Current| match current {
+            Current::Running(session) => !session.is_dead(),
+            Current::Stopped => true,
+            Current::Starting | Current::Restarting(_) => false,
+        };
         let settled = timeout(self.limits.plugin_worker_restart_wait, current.wait_for(is_settled)).await;
         let now = match settled {
             Ok(Ok(settled)) => settled.clone(),

@@ -149,6 +149,10 @@ impl Session {
         self.process.pid()
     }
 
+    pub(super) fn is_dead(&self) -> bool {
+        self.state().dead.is_some()
+    }
+
     /// Whether it ever said that it is a worker.
     pub(super) fn has_greeted(&self) -> bool {
         self.state().greeted
