@@ -25,6 +25,7 @@ pub mod config;
 mod http;
 pub mod ids;
 pub mod knowledge;
+mod metrics;
 pub mod model;
 mod outgoing;
 pub mod plugins;

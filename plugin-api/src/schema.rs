@@ -95,6 +95,20 @@ pub(crate) fn parse<A: DeserializeOwned>(arguments: Value) -> Result<A, ToolErro
     })
 }
 
+/// As [`parse`], from JSON text. The way over a value is taken only to say what is wrong.
+pub(crate) fn parse_json<A: DeserializeOwned>(arguments: &[u8]) -> Result<A, ToolError> {
+    match serde_json::from_slice(arguments) {
+        Ok(arguments) => Ok(arguments),
+        Err(_) => parse(parse_value(arguments)?),
+    }
+}
+
+/// Reads JSON text.
+pub(crate) fn parse_value(arguments: &[u8]) -> Result<Value, ToolError> {
+    serde_json::from_slice(arguments)
+        .map_err(|error| ToolError::InvalidArguments(format!("the arguments are not JSON: {error}")))
+}
+
 /// Reads a value; an error comes with the JSON pointer of its place.
 pub(crate) fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, (String, serde_json::Error)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
@@ -191,5 +205,10 @@ mod tests {
             "invalid argument at /inner/1/count: invalid value: integer `300`, expected u8"
         );
         assert!(message(json!("text")).starts_with("invalid arguments: invalid type: string"));
+
+        let from_text = |text: &str| parse_json::<Args>(text.as_bytes()).err().unwrap().message().to_owned();
+        assert_eq!(from_text(r#"{"name":3}"#), message(json!({"name": 3})), "the same words whichever way it came");
+        assert!(from_text("{").starts_with("the arguments are not JSON"));
+        assert_eq!(parse_json::<Args>(br#"{"name":"Ann","inner":[{"count":1}]}"#).unwrap().inner.len(), 1);
     }
 }

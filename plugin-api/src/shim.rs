@@ -195,22 +195,17 @@ impl ToolAbi for ToolShim {
         info_json: RStr<'_>,
         cancel: CancelObj,
     ) -> AbiFuture<RResult<RVec<u8>, AbiError>> {
-        let arguments: Value = match serde_json::from_slice(arguments.as_slice()) {
-            Ok(arguments) => arguments,
-            Err(error) => {
-                let message = format!("the arguments are not JSON: {error}");
-                return AbiFuture::ready(RErr(AbiError::new(kind::INVALID_ARGUMENTS, message)));
-            }
-        };
         let call = CallContext::new(
             call_info(info, info_json.as_str()),
             Arc::new(AbiCall { host: self.instance.host.clone(), cancel, call_id: info.call_id }),
             self.instance.host(),
         );
         let tool = Arc::clone(self.tool());
-        AbiFuture::new_within(self.instance.at(info.call_id), async move {
-            let output = tool.execute(arguments, call).await;
-            match output.and_then(|output| Ok(serde_json::to_vec(&output)?)) {
+        let at = self.instance.at(info.call_id);
+        // The text is borrowed for this function only, so the author's type is read from it before there is a future.
+        let output = at.within(|| tool.execute_json(arguments.as_slice(), call));
+        AbiFuture::new_within(at, async move {
+            match output.await.and_then(|output| Ok(serde_json::to_vec(&output)?)) {
                 Ok(output) => ROk(output.into()),
                 Err(error) => RErr(wire::error_to_abi(error)),
             }

@@ -1,12 +1,12 @@
 //! What a tool is: a name, a schema, and something to run.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{CallContext, ToolError, ToolOutput};
+use crate::{BoxFuture, CallContext, ToolError, ToolOutput, schema};
 
 /// How a tool is described to the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +127,16 @@ pub trait Tool: Send + Sync + 'static {
     /// On cancellation or time-out the host first fires [`CallContext::cancelled`], waits for the grace time of
     /// [`options`](Tool::options), and then drops the future. Whatever must be undone belongs in a `Drop`.
     async fn execute(&self, arguments: Value, call: CallContext) -> Result<ToolOutput, ToolError>;
+
+    /// [`execute`](Tool::execute) from the arguments' JSON text, which is what crosses the binary interface. A typed
+    /// tool reads its type from it at once; the default goes over a value.
+    #[doc(hidden)]
+    fn execute_json(self: Arc<Self>, arguments: &[u8], call: CallContext) -> BoxFuture<Result<ToolOutput, ToolError>> {
+        match schema::parse_value(arguments) {
+            Ok(arguments) => Box::pin(async move { self.execute(arguments, call).await }),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
 
     /// Whether the tool changes nothing, whatever its arguments. Default: `false`.
     fn is_read_only(&self) -> bool {

@@ -8,8 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    CallContext, Effect, Tool, ToolError, ToolOptions, ToolOutput, ToolSchema,
-    schema::{parse, schema_of},
+    BoxFuture, CallContext, Effect, Tool, ToolError, ToolOptions, ToolOutput, ToolSchema,
+    schema::{parse, parse_json, schema_of},
 };
 
 /// A tool with typed arguments. Every `TypedTool` is a [`Tool`]; offer it with [`tools!`](crate::tools) or as
@@ -89,6 +89,13 @@ impl<T: TypedTool> Tool for T {
     async fn execute(&self, arguments: Value, call: CallContext) -> Result<ToolOutput, ToolError> {
         let args = parse(arguments)?;
         into_output(self.call(args, call).await?)
+    }
+
+    fn execute_json(self: Arc<Self>, arguments: &[u8], call: CallContext) -> BoxFuture<Result<ToolOutput, ToolError>> {
+        match parse_json(arguments) {
+            Ok(args) => Box::pin(async move { into_output(self.call(args, call).await?) }),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     fn is_read_only(&self) -> bool {
@@ -182,6 +189,13 @@ where
     async fn execute(&self, arguments: Value, call: CallContext) -> Result<ToolOutput, ToolError> {
         let args = parse(arguments)?;
         (self.run)(args, call).await.map_err(Into::into).and_then(into_output)
+    }
+
+    fn execute_json(self: Arc<Self>, arguments: &[u8], call: CallContext) -> BoxFuture<Result<ToolOutput, ToolError>> {
+        match parse_json(arguments) {
+            Ok(args) => Box::pin(async move { (self.run)(args, call).await.map_err(Into::into).and_then(into_output) }),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     fn is_read_only(&self) -> bool {

@@ -190,3 +190,19 @@ async fn a_missing_plugin_folder_is_said_at_the_start() {
     let error = builder.plugins(std::path::Path::new("/nowhere/at/all")).spawn().await.expect_err("there is no folder");
     assert!(error.to_string().contains("/nowhere/at/all"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plugins_are_shown_with_their_state() {
+    let folder = PluginFolder::new().with(clock());
+    let builder = LocalServer::builder().addr(any_port()).config(ServerConfig::default()).plugins(folder.path());
+    let server = builder.spawn().await.unwrap();
+    crate::operating::metrics_with(
+        server.addr(),
+        &[
+            "jackfield_plugin_state{plugin=\"clock\",state=\"active\"} 1",
+            "jackfield_plugin_generations{plugin=\"clock\"} 1",
+        ],
+    )
+    .await;
+    server.shutdown().await.unwrap();
+}

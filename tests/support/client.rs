@@ -4,6 +4,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use jackfield::protocol::schema::Extensions;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
@@ -15,11 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{
-    frames::{Declared, check_frame_for},
-    numbering::Numbering,
-    ordering::Ordering,
-};
+use crate::{frames::check_frame_for, numbering::Numbering, ordering::Ordering};
 
 /// An agent id that every client can read back.
 pub const AGENT_ID: &str = "7d1c2a34-0000-4000-8000-000000000001";
@@ -32,7 +29,7 @@ pub struct TestClient {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     ordering: Ordering,
     numbering: Numbering,
-    declared: Declared,
+    declared: Extensions,
     /// Frames that were read while waiting for another.
     put_aside: VecDeque<Value>,
     /// Everything that was read, for the message of a failure.
@@ -135,7 +132,7 @@ impl TestClient {
             socket,
             ordering: Ordering::default(),
             numbering: Numbering::default(),
-            declared: Declared::default(),
+            declared: Extensions::default(),
             put_aside: VecDeque::new(),
             seen: Vec::new(),
             last_id: 0,
@@ -240,6 +237,15 @@ impl TestClient {
             "action": "confirm_tool_action", "requestId": request_id, "sessionId": session.id, "approved": approved
         }))
         .await;
+    }
+
+    /// Answers a form under the turn's id, with these fields in the frame; the reply comes among the turn's frames.
+    pub async fn submit(&mut self, session: &TestSession, request_id: &str, fields: Value) {
+        let mut frame = json!({"action": "submit_interaction", "requestId": request_id, "sessionId": session.id});
+        for (key, value) in fields.as_object().expect("the fields are an object") {
+            frame[key] = value.clone();
+        }
+        self.send(frame).await;
     }
 
     /// Stops the turn that this connection runs.
@@ -550,6 +556,7 @@ mod tests {
     async fn it_takes_numbers_that_a_session_asked_for() {
         let mut numbered = ack();
         numbered["seq"] = json!(1);
+        numbered["data"]["turnId"] = json!("t");
         let (url, _serving) = scripted(vec![vec![ready()], vec![numbered, cancelled()]]).await;
         let mut client = TestClient::connect(&url).await;
         let session = client.create_session_with(json!({"supports": ["resume"]})).await;

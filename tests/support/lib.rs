@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod frames;
+pub mod http;
 pub mod model;
 pub mod needs;
 pub mod numbering;

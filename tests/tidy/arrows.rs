@@ -6,6 +6,7 @@ use crate::sources::{self, Source};
 /// The layers, from data to wiring. A module may use every layer to its left.
 const LAYERS: &[&[&str]] = &[
     &["ids", "clock", "config"],
+    &["metrics"],
     &["protocol"],
     &["outgoing"],
     &["storage", "knowledge", "model", "auth", "run_file"],

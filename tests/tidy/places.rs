@@ -46,6 +46,7 @@ const PLACES: &[Place] = &[
             "host/src/cli/",
             "host/src/worker.rs",
             "plugin-api/build.rs",
+            "host/build.rs",
         ],
         why: "the environment is read once, in the configuration",
     },

@@ -4,7 +4,7 @@ use super::{Connection, Outcome, Refusal, Services, visible};
 use crate::{
     ids::RequestId,
     protocol::{ErrorCode, Event, ResponseData, action::ConfirmTool},
-    turn::{ParkKind, Verdict},
+    turn::Verdict,
 };
 
 pub(super) async fn run(
@@ -17,7 +17,7 @@ pub(super) async fn run(
     let session = visible::find_session(services, connection, confirm.session_id).await?.ok_or_else(nothing)?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
     let turn = services.turns.of_conversation(session.conversation_id).ok_or_else(nothing)?;
-    let answerable = turn.parks.take_for_answer(ParkKind::Confirmation).ok_or_else(nothing)?;
+    let answerable = turn.parks.take_call().ok_or_else(nothing)?;
     // The acknowledgement is queued before the turn wakes, so that it precedes all that the turn does next.
     let data = ResponseData::Confirmed { session_id: session.id, approved: confirm.approved };
     let acknowledgement = services.frame(request_id, Event::ImmediateResponse(data));

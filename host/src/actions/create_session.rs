@@ -6,7 +6,7 @@ use super::{Connection, Outcome, Services, done, visible};
 use crate::{
     ids::{ConversationId, ParticipantId, SessionId},
     protocol::{ResponseData, action::CreateSession, capabilities, event::SessionReady},
-    storage::{Conversation, PLACEHOLDER_PREFIX, Participant, ParticipantKind, Session, StorageError},
+    storage::{Conversation, PLACEHOLDER_PREFIX, Participant, ParticipantKind, Session, StorageError, contact_entries},
 };
 
 /// Under this key a conversation remembers what its clients can render.
@@ -170,13 +170,7 @@ fn agent(services: &Services, create: &CreateSession, conversation: Conversation
 
 /// What the session knows of the visitor.
 fn contact(create: &CreateSession) -> Map<String, Value> {
-    let entries = [
-        ("userName", create.user_name.as_deref()),
-        ("contactEmail", create.user_email.as_deref()),
-        ("contactPhone", create.user_phone()),
-    ];
-    let known = |(key, value): (&str, Option<&str>)| Some((key.to_owned(), value?.into()));
-    entries.into_iter().filter_map(known).collect()
+    contact_entries(create.user_name.as_deref(), create.user_email.as_deref(), create.user_phone())
 }
 
 /// The flags that a conversation remembers for those who come back.

@@ -11,6 +11,7 @@ mod list_messages;
 mod rename_conversation;
 mod resume_turn;
 mod send_message;
+mod submit_interaction;
 mod verify_otp;
 mod visible;
 
@@ -137,10 +138,7 @@ async fn dispatch(
         Action::SendMessage(message) => send_message::run(services, connection, message).await,
         Action::Cancel(cancel) => cancel::run(services, connection, request_id, cancel).await,
         Action::ConfirmTool(confirm) => confirm_tool::run(services, connection, request_id, confirm).await,
-        // No tool of this server raises an interaction, so none ever waits.
-        Action::SubmitInteraction(_) => {
-            Err(Refusal::new(ErrorCode::NoPendingInteraction, "no interaction waits for an answer here"))
-        }
+        Action::SubmitInteraction(submit) => submit_interaction::run(services, connection, request_id, submit).await,
         Action::VerifyOtp(verify) => verify_otp::run(services, connection, verify).await,
         Action::ResumeTurn(resume) => resume_turn::run(services, connection, request_id, resume).await,
     }

@@ -18,6 +18,18 @@ pub(super) async fn run(
     request_id: Option<RequestId>,
     resume: ResumeTurn,
 ) -> Outcome {
+    let outcome = replay(services, connection, request_id, resume).await;
+    services.runtime.metrics.resumed(outcome.as_ref().map_or("refused", |state| state.as_str()));
+    outcome.map(|_| None)
+}
+
+/// Replies, queues what is replayed, and says how the turn stands.
+async fn replay(
+    services: &Services,
+    connection: &mut Connection,
+    request_id: Option<RequestId>,
+    resume: ResumeTurn,
+) -> Result<ResumeState, Refusal> {
     let session = visible::session(services, connection, resume.session_id).await?;
     let dialect = Dialect::of(&session);
     if !dialect.resume {
@@ -28,6 +40,7 @@ pub(super) async fn run(
         services.turns.find(session.conversation_id, resume.turn).ok_or_else(unknown)?;
     let is_parked = running.as_ref().is_some_and(|turn| turn.parks.is_parked());
 
+    let mut found = ResumeState::Unknown;
     let subscriber = Subscriber { connection: connection.id, sender: connection.sender().clone(), dialect };
     log.resume(subscriber, resume.after_seq, |last_seq, standing| {
         let state = match standing {
@@ -36,6 +49,7 @@ pub(super) async fn run(
             Standing::Finished => ResumeState::Finished,
             Standing::Forgotten => ResumeState::Unknown,
         };
+        found = state;
         let reply =
             Resuming { session_id: session.id, turn_id: ids.turn, request_id: ids.request.clone(), last_seq, state };
         services.frame(request_id, Event::ImmediateResponse(ResponseData::Resuming(reply)))
@@ -45,7 +59,7 @@ pub(super) async fn run(
     if let Some(turn) = running {
         connection.follow(&turn);
     }
-    Ok(None)
+    Ok(found)
 }
 
 fn not_declared() -> String {

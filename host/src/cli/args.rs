@@ -56,7 +56,9 @@ pub(crate) enum Command {
     Demo(SettingsArgs),
     /// Send one message, and print the answer while it is made.
     Chat(ChatArgs),
-    /// Look at plugins.
+    /// Work on a plugin: build it, load it, reload it at every change, and call its tools from the same terminal.
+    Dev(DevArgs),
+    /// Look at plugins, try them, and make one of your own.
     #[command(visible_alias = "plugin")]
     Plugins {
         #[command(subcommand)]
@@ -81,6 +83,8 @@ pub(crate) enum PluginsCommand {
     List(ListArgs),
     /// Show what one plugin file says about itself. Runs none of its code.
     Inspect(InspectArgs),
+    /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
+    New(NewArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,6 +168,21 @@ pub(crate) struct ChatArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// The folder of the plugin's project.
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// The package of the plugin, where the folder holds several.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) package: Option<String>,
+    /// Build with the release profile.
+    #[arg(long)]
+    pub(crate) release: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingsArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ListArgs {
     /// A folder to look at; without it, those of the configuration. May be given several times.
     #[arg(long, value_name = "DIR")]
@@ -178,6 +197,20 @@ pub(crate) struct InspectArgs {
     /// The plugin's file.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NewArgs {
+    /// The folder to make; its last part names the plugin.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: PathBuf,
+    /// Where the crate jackfield-plugin-api comes from: a folder, or a version of the registry's. Without it: from this
+    /// program, which carries its sources.
+    #[arg(long, value_name = "PATH|VERSION")]
+    pub(crate) api: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

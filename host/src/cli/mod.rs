@@ -4,6 +4,8 @@
 mod args;
 mod chat;
 mod config;
+mod dev;
+mod new;
 mod plugins;
 mod serve;
 mod terminal;
@@ -93,10 +95,12 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Serve(settings) => on_runtime(serve::serve(sources(&global)?, &settings, terminal)),
         Command::Demo(settings) => on_runtime(serve::demo(sources(&global)?, &settings, terminal)),
         Command::Chat(chat) => on_runtime(chat::chat(sources(&global)?, &chat, terminal)),
+        Command::Dev(args) => on_runtime(dev::dev(sources(&global)?, &args, terminal)),
         Command::Plugins { command: PluginsCommand::List(list) } => plugins::list(sources(&global)?, &list, terminal),
         Command::Plugins { command: PluginsCommand::Inspect(inspect) } => {
             plugins::inspect(sources(&global)?, &inspect, terminal)
         }
+        Command::Plugins { command: PluginsCommand::New(args) } => new::new(&args, terminal),
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)

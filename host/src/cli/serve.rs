@@ -115,7 +115,7 @@ impl From<StartError> for Failure {
 }
 
 /// Without a run file the server still serves; only `chat` has to be told its address.
-fn write_run_file(sources: &Sources, address: SocketAddr) -> Option<RunFileGuard> {
+pub(super) fn write_run_file(sources: &Sources, address: SocketAddr) -> Option<RunFileGuard> {
     let folder = state_folder(&sources.env)?;
     match RunFile::of_this_process(address, &SystemClock).write(&folder) {
         Ok(guard) => Some(guard),

@@ -46,6 +46,8 @@ pub struct Limits {
     pub confirmation_unattended: Duration,
     /// Characters of the question that a human is asked; the rest of the arguments is counted. Default 2000.
     pub confirmation_chars: usize,
+    /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
+    pub interaction_chars: usize,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -66,6 +68,8 @@ pub struct Limits {
     /// A connection to the gateway unused for this long is not used again, because gateways close them silently.
     /// Default 30 s.
     pub model_pool_idle: Duration,
+    /// Connections to the gateway that wait for the next model call; further ones are closed after use. Default 256.
+    pub model_pool_connections: usize,
     /// Asking the gateway about its models: longest duration. Default 2 s.
     pub model_catalog: Duration,
     /// Asking the gateway about its models: pause after a failure. Default 60 s.
@@ -171,6 +175,8 @@ pub struct Limits {
     pub knowledge_document_bytes: usize,
     /// Passages of one document; one that would have more is refused. Default 20 000.
     pub knowledge_passages_per_document: usize,
+    /// Tools, and models, that the metrics tell apart by name; further ones are counted as `other`. Default 500.
+    pub metric_names: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
     pub shutdown: Duration,
 }
@@ -199,6 +205,7 @@ impl Default for Limits {
             confirmation: Duration::from_secs(300),
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
+            interaction_chars: 1000,
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
@@ -208,6 +215,7 @@ impl Default for Limits {
             model_retry_jitter: Duration::from_millis(500),
             model_after_finish: Duration::from_secs(5),
             model_pool_idle: Duration::from_secs(30),
+            model_pool_connections: 256,
             model_catalog: Duration::from_secs(2),
             model_catalog_retry: Duration::from_secs(60),
             model_catalog_bytes: 4 * MIB,
@@ -256,6 +264,7 @@ impl Default for Limits {
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,
             knowledge_passages_per_document: 20_000,
+            metric_names: 500,
             shutdown: Duration::from_secs(30),
         }
     }
@@ -294,7 +303,8 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] = &["model_retries", "tools_per_turn", "plugin_files", "knowledge_hits"];
+const MAY_BE_ZERO: &[&str] =
+    &["model_retries", "model_pool_connections", "tools_per_turn", "plugin_files", "knowledge_hits"];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

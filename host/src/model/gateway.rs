@@ -16,12 +16,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jackfield_plugin_api::GatewayKey;
-use reqwest::{
-    Method, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT},
 };
+use http_body_util::Full;
+use jackfield_plugin_api::GatewayKey;
 use tokio::{sync::OnceCell, time::Instant};
+use url::{Position, Url};
 
 use super::{
     ModelClient, ModelError, ModelInfo, ModelRequest, ModelStream,
@@ -31,12 +34,13 @@ use super::{
     reply::{CallFacts, Reply, whole_seconds},
     request::{Dialect, RequestBody, ToolsMemory},
     retry::{RetryPolicy, is_retryable, retry_after},
+    transport::{ReplyBody, SendError, Transport},
     usage::prompt_chars,
 };
 use crate::{clock::SharedClock, config::Limits};
 
 /// Names us to the gateway.
-const USER_AGENT: &str = concat!("jackfield/", env!("CARGO_PKG_VERSION"));
+const OUR_NAME: &str = concat!("jackfield/", env!("CARGO_PKG_VERSION"));
 /// Where gateways tell the price of a call, most exact first.
 const COST_HEADERS: [&str; 5] = [
     "x-litellm-response-cost-margin-amount",
@@ -86,7 +90,7 @@ pub(super) struct Gateway {
     pub(super) limits: Limits,
     pub(super) clock: SharedClock,
     /// Made at the first call, because reading the system's certificates takes longer than starting the server.
-    http: OnceCell<reqwest::Client>,
+    transport: OnceCell<Transport>,
     pub(super) catalog: Catalog,
     tools: ToolsMemory,
     /// By model. Held for a lookup only, never across an await.
@@ -117,11 +121,11 @@ impl GatewayClient {
         Ok(Self(Arc::new(Gateway {
             chat: below(&base, &["chat", "completions"]),
             model_info: below(&base, &["model", "info"]),
-            headers: headers(key)?,
+            headers: headers(&base, key)?,
             key: key.clone(),
             limits: limits.clone(),
             clock,
-            http: OnceCell::new(),
+            transport: OnceCell::new(),
             catalog: Catalog::default(),
             tools: ToolsMemory::default(),
             dialects: Mutex::default(),
@@ -222,11 +226,9 @@ impl Gateway {
 
     /// One request, until the first event of its reply or the reason why there is none.
     async fn attempt(&self, body: &RequestBody, mut facts: CallFacts, deadline: Instant) -> Result<Reply, Failure> {
-        let client = self.http().await.map_err(Failure::last)?;
-        let mut request = reqwest::Request::new(Method::POST, self.chat.clone());
-        request.headers_mut().clone_from(&self.headers);
-        *request.body_mut() = Some(body.bytes.clone().into());
-        let response = match self.within(deadline, client.execute(request)).await {
+        let transport = self.transport().await.map_err(Failure::last)?;
+        let request = self.request(Method::POST, &self.chat, body.bytes.clone());
+        let response = match self.within(deadline, transport.send(request)).await {
             Err(error) => return Err(Failure::last(error)),
             Ok(Err(error)) => return Err(Failure::transport(error)),
             Ok(Ok(response)) => response,
@@ -236,7 +238,7 @@ impl Gateway {
             return Err(Failure { error: facts.safe(failure.error), ..failure });
         }
         facts.cost_usd = cost(response.headers());
-        let mut reply = Reply::new(response, facts, deadline);
+        let mut reply = Reply::new(response.into_body(), facts, deadline);
         match reply.first_event().await {
             Ok(()) => Ok(reply),
             Err((error @ ModelError::Unreachable(_), false)) => Err(Failure { error, retry: Retry::Fresh }),
@@ -245,7 +247,7 @@ impl Gateway {
     }
 
     /// Reads an error answer.
-    async fn refusal(&self, response: reqwest::Response, deadline: Instant) -> Failure {
+    async fn refusal(&self, response: Response<ReplyBody>, deadline: Instant) -> Failure {
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry_after(value, self.clock.now()));
@@ -253,7 +255,7 @@ impl Gateway {
             let message = "it redirects elsewhere; configure the address it redirects to".to_owned();
             return Failure::last(ModelError::Status { status: status.as_u16(), message });
         }
-        let body = self.read_some(response, self.limits.model_error_bytes, deadline).await;
+        let body = self.read_some(response.into_body(), self.limits.model_error_bytes, deadline).await;
         let body = String::from_utf8_lossy(&body);
         let message = if body.trim().is_empty() {
             status.canonical_reason().unwrap_or("no explanation").to_ascii_lowercase()
@@ -268,16 +270,16 @@ impl Gateway {
     }
 
     /// The first bytes of a body; less when it breaks off or stalls.
-    async fn read_some(&self, mut response: reqwest::Response, bytes_max: usize, deadline: Instant) -> Vec<u8> {
-        let mut body = Vec::new();
-        while let Ok(Ok(Some(bytes))) = self.within(deadline, response.chunk()).await {
-            let room = bytes_max - body.len();
-            body.extend_from_slice(&bytes[..bytes.len().min(room)]);
-            if body.len() == bytes_max {
+    async fn read_some(&self, mut body: ReplyBody, bytes_max: usize, deadline: Instant) -> Vec<u8> {
+        let mut read = Vec::new();
+        while let Ok(Some(Ok(bytes))) = self.within(deadline, body.data()).await {
+            let room = bytes_max - read.len();
+            read.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            if read.len() == bytes_max {
                 break;
             }
         }
-        body
+        read
     }
 
     /// Waits as long as silence is allowed, and never past the deadline.
@@ -292,17 +294,25 @@ impl Gateway {
         })
     }
 
-    async fn http(&self) -> Result<&reqwest::Client, ModelError> {
+    fn request(&self, method: Method, url: &Url, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        let path = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]);
+        *request.uri_mut() = path.expect("what a URL calls its path is one");
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
+
+    async fn transport(&self) -> Result<&Transport, ModelError> {
         let make = async {
-            let limits = self.limits.clone();
-            if self.chat.scheme() != "https" {
-                return http_client(&limits, false);
-            }
             // Reading the certificates is file work.
-            let made = tokio::task::spawn_blocking(move || http_client(&limits, true)).await;
-            made.unwrap_or_else(|_| Err("the certificates could not be read".to_owned()))
+            let with_tls = self.chat.scheme() == "https";
+            let made = tokio::task::spawn_blocking(move || tls_config(with_tls)).await;
+            let tls = made.unwrap_or_else(|_| Err("the certificates could not be read".to_owned()))?;
+            let server = Uri::try_from(&self.chat[..Position::BeforePath]).map_err(|error| error.to_string())?;
+            Ok(Transport::new(server, tls, &self.limits))
         };
-        self.http.get_or_try_init(|| make).await.map_err(ModelError::Unreachable)
+        self.transport.get_or_try_init(|| make).await.map_err(ModelError::Unreachable)
     }
 
     /// Starts asking for the catalog when it is time to; never waits.
@@ -320,17 +330,16 @@ impl Gateway {
     }
 
     async fn fetch_catalog(&self) -> Option<BTreeMap<String, ModelInfo>> {
-        let mut request = reqwest::Request::new(Method::GET, self.model_info.clone());
-        request.headers_mut().clone_from(&self.headers);
+        let mut request = self.request(Method::GET, &self.model_info, Bytes::new());
         request.headers_mut().remove(CONTENT_TYPE);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let response = self.http().await.ok()?.execute(request).await.ok()?;
+        let response = self.transport().await.ok()?.send(request).await.ok()?;
         if !response.status().is_success() {
             return None;
         }
         let deadline = Instant::now() + self.limits.model_catalog;
         // A catalog cut at the limit is no JSON, and so counts as a failure.
-        catalog::parse(&self.read_some(response, self.limits.model_catalog_bytes, deadline).await)
+        catalog::parse(&self.read_some(response.into_body(), self.limits.model_catalog_bytes, deadline).await)
     }
 
     /// The ceiling of a reply, lowered to the model's own when that is known.
@@ -360,23 +369,13 @@ impl Failure {
     }
 
     /// The request did not get through.
-    fn transport(error: reqwest::Error) -> Self {
-        let retry = if error.is_connect() { Retry::After(None) } else { Retry::Fresh };
-        Self { error: ModelError::Unreachable(root_cause(error)), retry }
+    fn transport(error: SendError) -> Self {
+        let (retry, reason) = match error {
+            SendError::Connect(reason) => (Retry::After(None), reason),
+            SendError::Broken(reason) => (Retry::Fresh, reason),
+        };
+        Self { error: ModelError::Unreachable(reason), retry }
     }
-}
-
-/// The innermost reason; the outer ones only repeat that a request failed.
-fn root_cause(error: reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no connection in time".to_owned();
-    }
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 fn parse_address(address: &str) -> Result<Url, GatewaySettingsError> {
@@ -407,8 +406,12 @@ fn below(base: &Url, segments: &[&str]) -> Url {
     url
 }
 
-fn headers(key: &GatewayKey) -> Result<HeaderMap, GatewaySettingsError> {
+/// What every request carries.
+fn headers(base: &Url, key: &GatewayKey) -> Result<HeaderMap, GatewaySettingsError> {
     let mut headers = HeaderMap::new();
+    let host = HeaderValue::from_str(&base[Position::BeforeHost..Position::AfterPort]);
+    headers.insert(HOST, host.expect("the host of a URL is plain text"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(OUR_NAME));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     if !key.reveal().is_empty() {
@@ -420,34 +423,19 @@ fn headers(key: &GatewayKey) -> Result<HeaderMap, GatewaySettingsError> {
     Ok(headers)
 }
 
-/// Without TLS no certificates are read: no address but the configured one is ever contacted.
-fn http_client(limits: &Limits, with_tls: bool) -> Result<reqwest::Client, String> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls_config(with_tls)?)
-        .user_agent(USER_AGENT)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .connect_timeout(limits.model_connect)
-        .pool_idle_timeout(limits.model_pool_idle)
-        .tcp_nodelay(true)
-        .build()
-        .map_err(|error| error.without_url().to_string())
-}
-
-/// The crypto provider is named here, so that none has to be installed for the whole process.
+/// Without TLS no certificates are read. The crypto provider is named here, so that none has to be installed for the
+/// whole process.
 fn tls_config(with_certificates: bool) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let mut config = if with_certificates {
+    let config = if with_certificates {
         let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
         builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
     } else {
         builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 
@@ -515,6 +503,6 @@ mod tests {
 
     #[test]
     fn a_client_can_be_made_without_a_process_wide_crypto_provider() {
-        http_client(&Limits::default(), false).unwrap();
+        tls_config(false).unwrap();
     }
 }

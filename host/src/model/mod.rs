@@ -19,6 +19,7 @@ mod request;
 mod retry;
 mod sse;
 mod tool_calls;
+mod transport;
 mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -178,6 +179,22 @@ pub enum ModelError {
     /// The whole call took too long.
     #[error("the model call took longer than {0} s")]
     TooLong(u64),
+}
+
+impl ModelError {
+    /// The kind in a word, for counting.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            ModelError::Unreachable(_) => "unreachable",
+            ModelError::Status { .. } => "status",
+            ModelError::ContextOverflow(_) => "context_overflow",
+            ModelError::InStream(_) => "in_stream",
+            ModelError::Truncated => "truncated",
+            ModelError::Malformed(_) => "malformed",
+            ModelError::Idle(_) => "idle",
+            ModelError::TooLong(_) => "too_long",
+        }
+    }
 }
 
 /// A stream of one call's events. Dropping it drops the request.

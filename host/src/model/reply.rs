@@ -16,7 +16,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use http_body::Body as _;
 use tokio::time::{Instant, Sleep};
 
 use super::{
@@ -26,6 +25,7 @@ use super::{
     error_text::{readable_error, scrub},
     gateway::Gateway,
     sse::{Field, LineTooLong, SseDecoder},
+    transport::ReplyBody,
 };
 
 /// What is known about a call besides its reply.
@@ -44,7 +44,8 @@ pub(super) struct CallFacts {
 
 /// A reply that streams.
 pub(super) struct Reply {
-    body: reqwest::Body,
+    /// Empty once nothing more is wanted of it.
+    body: Option<ReplyBody>,
     framing: Framing,
     accumulator: Accumulator,
     /// Events that came and were not asked for yet.
@@ -75,12 +76,12 @@ struct Silence {
 
 impl Reply {
     /// Takes over a response whose status says that a reply follows.
-    pub(super) fn new(response: reqwest::Response, facts: CallFacts, deadline: Instant) -> Self {
+    pub(super) fn new(body: ReplyBody, facts: CallFacts, deadline: Instant) -> Self {
         let limits = &facts.gateway.limits;
         let now = Instant::now();
         let first_look = deadline.min(now + limits.model_idle);
         Self {
-            body: response.into(),
+            body: Some(body),
             framing: Framing::Unknown(Vec::new()),
             accumulator: Accumulator::new(limits.model_reply_bytes),
             events: VecDeque::new(),
@@ -118,15 +119,14 @@ impl Reply {
 
     /// Reads once, or notices the end or the silence.
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(Some(Ok(frame))) => {
-                if let Ok(bytes) = frame.into_data() {
-                    self.accept(&bytes, context);
-                }
+        let Some(body) = &mut self.body else { return Poll::Ready(()) };
+        match body.poll_data(context) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.accept(&bytes, context);
                 Poll::Ready(())
             }
             Poll::Ready(Some(Err(error))) => {
-                tracing::debug!(error = %error.without_url(), "the connection to the model gateway broke");
+                tracing::debug!(%error, "the connection to the model gateway broke");
                 self.end(BodyEnd::Broken);
                 Poll::Ready(())
             }
@@ -277,19 +277,18 @@ impl Reply {
         self.failure = Some(self.facts.safe(error));
         self.over = true;
         // Nothing more is wanted of the connection.
-        self.body = reqwest::Body::default();
+        self.body = None;
     }
 
     /// The end mark came, the end of the body may still be on its way: only a body that is read to its end gives the
     /// connection back, and the next call then starts without a handshake.
     fn release_connection(&mut self, context: &mut Context<'_>) {
-        let mut body = std::mem::take(&mut self.body);
+        let Some(mut body) = self.body.take() else { return };
         let limits = &self.facts.gateway.limits;
         let (patience, mut bytes_left) = (limits.model_after_finish, limits.model_error_bytes);
         let mut drain = move |context: &mut Context<'_>| {
-            while let Some(Ok(frame)) = ready!(Pin::new(&mut body).poll_frame(context)) {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                let Some(left) = bytes_left.checked_sub(bytes) else { break };
+            while let Some(Ok(bytes)) = ready!(body.poll_data(context)) {
+                let Some(left) = bytes_left.checked_sub(bytes.len()) else { break };
                 bytes_left = left;
             }
             Poll::Ready(())

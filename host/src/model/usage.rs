@@ -3,6 +3,7 @@
 use std::{iter::Sum, ops::Add};
 
 use super::{ModelInfo, ModelMessage, ModelRequest, ModelUsage};
+use crate::metrics::Spent;
 
 /// Characters of one token, roughly; good enough to say "about".
 const CHARS_PER_TOKEN: usize = 4;
@@ -30,6 +31,13 @@ impl ModelUsage {
             price(self.prompt_tokens, info.input_cost_per_token)
                 + price(self.completion_tokens, info.output_cost_per_token)
         })
+    }
+}
+
+impl From<ModelUsage> for Spent {
+    fn from(usage: ModelUsage) -> Self {
+        let ModelUsage { prompt_tokens, completion_tokens, cost_usd, measured } = usage;
+        Self { prompt_tokens, completion_tokens, cost_usd, measured }
     }
 }
 

@@ -13,6 +13,7 @@
 //! What a client asked to be sent again is the exception: there may be much of it, and nobody waits for its sender, so
 //! it goes out as fast as the client reads ([`EventSender::send_if_room`], [`EventSender::room`]).
 
+mod open;
 mod queue;
 
 use std::{
@@ -25,6 +26,7 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub(crate) use open::OpenQueues;
 use queue::Queue;
 pub(crate) use queue::QueueLimits;
 
@@ -43,6 +45,27 @@ impl Outgoing {
     /// The frame's text in a buffer of its own.
     pub(crate) fn to_json(&self) -> String {
         self.frame.to_json(self.with_seq)
+    }
+}
+
+/// An event with its [`wire_len`](EventFrame::wire_len), so that it is measured once, and before a lock is taken.
+#[derive(Clone, Debug)]
+pub(crate) struct SizedFrame {
+    /// The event.
+    pub(crate) frame: Arc<EventFrame>,
+    /// About how many bytes its frame has.
+    pub(crate) bytes: usize,
+}
+
+impl From<EventFrame> for SizedFrame {
+    fn from(frame: EventFrame) -> Self {
+        Arc::new(frame).into()
+    }
+}
+
+impl From<Arc<EventFrame>> for SizedFrame {
+    fn from(frame: Arc<EventFrame>) -> Self {
+        Self { bytes: frame.wire_len(), frame }
     }
 }
 
@@ -153,18 +176,23 @@ impl EventSender {
     /// goes to declared `resume`.
     ///
     /// When the queue is full, the connection is closed with [`CloseReason::SlowClient`].
-    pub(crate) fn send(&self, frame: impl Into<Arc<EventFrame>>, with_seq: bool) -> bool {
-        let frame = frame.into();
-        let bytes = frame.wire_len();
+    pub(crate) fn send(&self, frame: impl Into<SizedFrame>, with_seq: bool) -> bool {
+        self.send_all([frame.into()], with_seq)
+    }
+
+    /// As [`send`](Self::send), for several events: the writer wakes once for all of them.
+    pub(crate) fn send_all(&self, frames: impl IntoIterator<Item = SizedFrame>, with_seq: bool) -> bool {
         let mut state = self.shared.lock();
         if state.closed.is_some() {
             return false;
         }
-        if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
-            self.shared.close(state, CloseReason::SlowClient);
-            return false;
+        for SizedFrame { frame, bytes } in frames {
+            if state.queue.push(Outgoing { frame, with_seq }, bytes).is_err() {
+                self.shared.close(state, CloseReason::SlowClient);
+                return false;
+            }
         }
-        let is_waiting = std::mem::take(&mut state.is_receiver_waiting);
+        let is_waiting = !state.queue.is_empty() && std::mem::take(&mut state.is_receiver_waiting);
         drop(state);
         if is_waiting {
             self.shared.ready.notify_one();

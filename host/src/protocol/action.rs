@@ -329,9 +329,12 @@ impl AuthContext {
 /// Page size when a frame names none.
 const DEFAULT_LIMIT: usize = 50;
 /// Largest page of a history.
-const MESSAGES_LIMIT_MAX: usize = 100;
+pub(super) const MESSAGES_LIMIT_MAX: usize = 100;
 /// Largest page of the conversation list.
-const CONVERSATIONS_LIMIT_MAX: usize = 200;
+pub(super) const CONVERSATIONS_LIMIT_MAX: usize = 200;
+
+/// The name of a skill.
+pub(super) const SKILL_PATTERN: &str = "^[A-Za-z0-9_-]{1,128}$";
 
 impl ListMessages {
     fn read(fields: &Fields) -> Result<Self, ActionError> {
@@ -586,6 +589,7 @@ impl Fields {
         entries.iter().enumerate().map(entry).collect()
     }
 
+    /// As [`SKILL_PATTERN`] says.
     fn skill(&self) -> Result<Option<String>, ActionError> {
         let Some(skill) = self.not_blank("skill")? else { return Ok(None) };
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';

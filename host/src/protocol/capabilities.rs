@@ -21,7 +21,7 @@ pub fn is_per_session(flag: &str) -> bool {
 }
 
 /// The protocol that this server speaks: behaves as this version of the reference, with the extensions in `supports`.
-const PROTOCOL: &str = "1.66";
+pub const PROTOCOL: &str = "1.66";
 
 /// What a session may declare here to some effect.
 const SUPPORTED: [&str; 2] = [RESUME, TOOL_PROGRESS];

@@ -3,12 +3,14 @@
 
 use std::{borrow::Cow, fmt::Write as _, io};
 
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::Value;
 
 use super::{
     error_code::ErrorCode,
     objects::{Answer, ConversationCursor, ConversationRow, MessageRow, shorten},
+    schema::{object, opaque, text},
 };
 use crate::ids::{ConversationId, MessageId, ParkId, ParticipantId, RequestId, SessionId, ToolCallId, TurnId};
 
@@ -70,8 +72,6 @@ pub enum Event {
 /// What an `immediate_response` carries; its status and its prose follow from it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ResponseData {
-    /// Nothing.
-    Empty,
     /// A turn was accepted. The id is written only to a session that can resume turns.
     TurnStarted {
         /// Names the turn for `resume_turn`.
@@ -132,15 +132,18 @@ pub enum ResponseData {
 }
 
 /// The ids of a session and of those who talk in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct SessionReady {
     /// The session.
     pub session_id: SessionId,
     /// Its conversation.
     pub conversation_id: ConversationId,
     /// The agent, as the client named it.
+    #[schemars(schema_with = "text")]
     pub agent_id: String,
     /// What the agent is called.
+    #[schemars(schema_with = "text")]
     pub agent_name: String,
     /// The visitor.
     pub user_participant_id: ParticipantId,
@@ -149,7 +152,7 @@ pub struct SessionReady {
 }
 
 /// Whether a session is in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionStatus {
     /// In use.
@@ -161,11 +164,13 @@ pub enum SessionStatus {
 }
 
 /// The reply to `resume_turn`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "camelCase")]
 pub struct Resuming {
     /// The session that asked.
     pub session_id: SessionId,
     /// The turn.
+    #[schemars(schema_with = "opaque")]
     pub turn_id: TurnId,
     /// The turn's own request id, which its events carry.
     pub request_id: RequestId,
@@ -176,7 +181,7 @@ pub struct Resuming {
 }
 
 /// How a turn stands that is being resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ResumeState {
     /// It works.
@@ -189,13 +194,26 @@ pub enum ResumeState {
     Unknown,
 }
 
+impl ResumeState {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ResumeState::Running => "running",
+            ResumeState::Parked => "parked",
+            ResumeState::Finished => "finished",
+            ResumeState::Unknown => "unknown",
+        }
+    }
+}
+
 /// What a tool does.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum StreamChunk {
     /// A tool is called.
     ToolCall {
         /// The tool's name.
+        #[schemars(schema_with = "text")]
         name: String,
         /// The argument object as JSON text.
         arguments: String,
@@ -204,21 +222,26 @@ pub enum StreamChunk {
     #[serde(rename_all = "camelCase")]
     ToolResult {
         /// The tool's name.
+        #[schemars(schema_with = "text")]
         name: String,
         /// Whether the call failed.
         is_error: bool,
         /// The beginning of the result, see [`StreamChunk::tool_result`].
+        #[schemars(description = "The beginning of the result; when it was cut it ends in `…`.", length(max = RESULT_CHARS))]
         result: String,
     },
     /// A tool reports how far it is. Only for sessions that declared `tool_progress`.
     #[serde(rename_all = "camelCase")]
     ToolProgress {
         /// The tool's name.
+        #[schemars(schema_with = "text")]
         name: String,
         /// The model's id of the call.
+        #[schemars(schema_with = "text")]
         call_id: ToolCallId,
         /// From 0 to 1, see [`StreamChunk::tool_progress`].
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schemars(description = "How much is done.", range(min = 0, max = 1))]
         fraction: Option<f32>,
         /// For the user.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -258,79 +281,93 @@ impl StreamChunk {
 }
 
 /// Why something was refused or failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ErrorEvent {
     /// For the client's program.
     pub code: ErrorCode,
     /// For a person; holds nothing secret.
+    #[schemars(schema_with = "text")]
     pub message: Cow<'static, str>,
 }
 
 /// A tool call that waits for a human's yes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteConfirmation {
     /// The tool's name.
     #[serde(rename = "toolId")]
+    #[schemars(schema_with = "text")]
     pub tool_name: String,
     /// What is about to happen, arguments included, for a human.
+    #[schemars(schema_with = "text")]
     pub action_description: String,
 }
 
 /// A form that waits to be filled in.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Interaction {
     /// A fresh one for each wait.
+    #[schemars(schema_with = "opaque")]
     pub interaction_id: ParkId,
     /// Which form.
+    #[schemars(schema_with = "text")]
     pub kind: Cow<'static, str>,
     /// The form, as its kind defines it.
+    #[schemars(schema_with = "object")]
     pub spec: Value,
     /// Why it is asked, for a human.
     pub reason: String,
 }
 
 /// A form that was filled in wrongly.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InvalidInteraction {
     /// Which one.
+    #[schemars(schema_with = "opaque")]
     pub interaction_id: ParkId,
     /// Which form.
+    #[schemars(schema_with = "text")]
     pub kind: Cow<'static, str>,
     /// What is wrong; never empty.
+    #[schemars(length(min = 1))]
     pub errors: Vec<FieldError>,
     /// For a human.
     pub message: Cow<'static, str>,
 }
 
 /// What is wrong with one field of a form.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldError {
     /// Which field.
+    #[schemars(schema_with = "text")]
     pub field: String,
     /// What is wrong, for a human.
+    #[schemars(schema_with = "text")]
     pub message: Cow<'static, str>,
 }
 
 /// Tells the user how they can prove who they are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OtpOffer {
     /// The tool that needs it.
     #[serde(rename = "toolId")]
+    #[schemars(schema_with = "text")]
     pub tool_name: String,
     /// For a human.
+    #[schemars(schema_with = "text")]
     pub action_description: String,
     /// Where a code can be sent; never empty.
+    #[schemars(length(min = 1))]
     pub available_channels: Vec<OtpChannel>,
     /// What the tool needs.
     pub auth_level: AuthLevel,
 }
 
 /// Where a one-time code is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OtpChannel {
     /// An email address.
@@ -340,7 +377,7 @@ pub enum OtpChannel {
 }
 
 /// How well a tool has to know the user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthLevel {
     /// Not at all.
@@ -352,17 +389,18 @@ pub enum AuthLevel {
 }
 
 /// Tells the user where the one-time code went.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OtpDispatch {
     /// Which way.
     pub channel: OtpChannel,
     /// The address, mostly hidden.
+    #[schemars(schema_with = "text")]
     pub masked_destination: String,
 }
 
 /// Why a one-time code was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OtpRejection {
     /// For the client's program.
@@ -374,7 +412,7 @@ pub struct OtpRejection {
 }
 
 /// Why a one-time code was refused, for a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OtpError {
     /// Another code was sent.
@@ -533,7 +571,6 @@ impl ResponseData {
 
     fn message(&self) -> &'static str {
         match self {
-            ResponseData::Empty => "done",
             ResponseData::TurnStarted { .. } => "working on it",
             ResponseData::SessionReady(_) => "session ready",
             ResponseData::Session(..) => "session found",
@@ -693,7 +730,6 @@ impl Serialize for Response<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match self.data {
-            ResponseData::Empty => {}
             ResponseData::TurnStarted { turn_id } if self.with_id => map.serialize_entry("turnId", turn_id)?,
             ResponseData::TurnStarted { .. } => {}
             ResponseData::SessionReady(session) => session.serialize_keys(&mut map)?,

@@ -4,14 +4,16 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::schema;
 use crate::ids::{ConversationId, MessageId, ParticipantId};
 
 /// Who wrote a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MessageDirection {
     /// The visitor.
@@ -21,7 +23,7 @@ pub enum MessageDirection {
 }
 
 /// What kind of participant wrote a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ParticipantType {
     /// A visitor.
@@ -31,7 +33,7 @@ pub enum ParticipantType {
 }
 
 /// One message of a history page.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageRow {
     /// Its id.
@@ -45,18 +47,19 @@ pub struct MessageRow {
     pub from: Option<ParticipantRow>,
     /// When it was stored.
     #[serde(serialize_with = "instant")]
+    #[schemars(schema_with = "schema::instant")]
     pub created_at: Timestamp,
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct MessageContent {
     /// The text; may be empty when the message was only pictures.
     pub text: String,
 }
 
 /// A participant as a message names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ParticipantRow {
     /// Its id.
     pub id: ParticipantId,
@@ -69,31 +72,37 @@ pub struct ParticipantRow {
 }
 
 /// One conversation of the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationRow {
     /// Its id.
     pub conversation_id: ConversationId,
     /// Its title, see [`display_title`].
+    #[schemars(description = "Its title.")]
     pub title: String,
     /// When its last message or rename was.
     #[serde(serialize_with = "instant")]
+    #[schemars(schema_with = "schema::instant")]
     pub updated_at: Timestamp,
     /// How many messages it has; at least one.
+    #[schemars(range(min = 1))]
     pub message_count: u64,
 }
 
 /// Where a part of the answer comes from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Citation {
     /// Id of the source document.
+    #[schemars(schema_with = "schema::text")]
     pub id: String,
     /// What the source is called.
     pub title: String,
     /// Its address, when it has one that a browser can open.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
     pub url: Option<String>,
     /// The passage, at most 280 characters and then `…`.
+    #[schemars(length(max = 281))]
     pub snippet: String,
     /// How well it fits the message.
     #[serde(serialize_with = "finite")]
@@ -101,7 +110,7 @@ pub struct Citation {
 }
 
 /// Tokens and money of a turn, summed over its model calls.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage {
     /// Price in US dollars.
@@ -114,7 +123,7 @@ pub struct Usage {
 }
 
 /// How a turn left the user's matter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResolutionStatus {
     /// It is dealt with.
@@ -167,39 +176,68 @@ impl Answer {
     }
 }
 
+/// The scores that nothing here measures; clients demand a number.
+const UNMEASURED: f64 = 0.5;
+/// Most replies that are suggested.
+pub const SUGGESTIONS_MAX: usize = 4;
+
+/// [`Answer`] as it stands on the wire.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct WireAnswer<'a> {
+    /// Id of the stored reply; a fresh one when the reply was empty and so not stored.
+    message_id: MessageId,
+    /// The reply.
+    response: WireResponse<'a>,
+    /// Whether a human should take over.
+    needs_escalation: bool,
+    /// Tokens and money, when known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<&'a Usage>,
+    /// Sources.
+    #[serde(skip_serializing_if = "<[Citation]>::is_empty")]
+    #[schemars(length(min = 1))]
+    citations: &'a [Citation],
+    /// An instruction of a tool to the client application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    directive: Option<&'a Map<String, Value>>,
+}
+
+/// The reply of a [`WireAnswer`].
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct WireResponse<'a> {
+    /// The text; parts are paragraphs.
+    #[schemars(with = "Vec<String>")]
+    response_parts: [&'a str; 1],
+    /// Always 0.5: nothing here measures it.
+    customer_happiness_score: f64,
+    /// Always 0.5: nothing here measures it.
+    needs_satisfaction_score: f64,
+    /// Always empty.
+    request_summary: &'static str,
+    /// How the matter stands.
+    resolution_status: ResolutionStatus,
+    /// Replies that the user may want to send next.
+    #[schemars(length(max = SUGGESTIONS_MAX))]
+    suggested_next_actions: &'a [String],
+}
+
+impl JsonSchema for Answer {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Answer".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        WireAnswer::json_schema(generator)
+    }
+}
+
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        /// The scores that nothing here measures; clients demand a number.
-        const UNMEASURED: f64 = 0.5;
-
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Response<'a> {
-            response_parts: [&'a str; 1],
-            customer_happiness_score: f64,
-            needs_satisfaction_score: f64,
-            request_summary: &'static str,
-            resolution_status: ResolutionStatus,
-            suggested_next_actions: &'a [String],
-        }
-
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Wire<'a> {
-            message_id: MessageId,
-            response: Response<'a>,
-            needs_escalation: bool,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            usage: Option<&'a Usage>,
-            #[serde(skip_serializing_if = "<[Citation]>::is_empty")]
-            citations: &'a [Citation],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            directive: Option<&'a Map<String, Value>>,
-        }
-
-        Wire {
+        WireAnswer {
             message_id: self.message_id,
-            response: Response {
+            response: WireResponse {
                 response_parts: [&self.text],
                 customer_happiness_score: UNMEASURED,
                 needs_satisfaction_score: UNMEASURED,

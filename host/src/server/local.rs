@@ -316,6 +316,11 @@ impl LocalServer {
         self.plugins.reports()
     }
 
+    /// The plugins: what each is, and what state it is in.
+    pub fn plugins(&self) -> &Arc<Plugins> {
+        &self.plugins
+    }
+
     /// Stops gracefully: idle connections are closed at once, running turns may use
     /// [`Limits::shutdown`](crate::config::Limits::shutdown), then they are cancelled.
     ///

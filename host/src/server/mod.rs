@@ -20,6 +20,7 @@ use crate::{
     config::{AuthMode, ConfigError, ServerConfig},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
+    metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
     socket::Live,
@@ -92,6 +93,7 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    metrics: Metrics,
 }
 
 /// Builds the parts that the configuration asks for and starts to load the plugins, which goes on in the background.
@@ -120,6 +122,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, &clock)?,
+        metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         clock,
         knowledge,
@@ -190,6 +193,7 @@ impl AppState {
             knowledge: self.knowledge,
             model: self.model,
             attendance: Default::default(),
+            metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
         Live::new(services, self.plugins, stop)

@@ -27,9 +27,13 @@ pub(super) async fn run(socket: WebSocket, live: Arc<Live>, principal: Option<Pr
     let (sink, stream) = socket.split();
     let mut writer = tokio::spawn(write(sink, receiver));
     let mut connection = describe(&live, principal, sender.clone());
+    let _open = live.queues.add(connection.id, &sender);
 
     let reason = read(stream, &live, &mut connection, &sender).await;
 
+    if reason == CloseReason::SlowClient {
+        live.services.runtime.metrics.slow_close();
+    }
     leave(&live, &connection);
     drop(connection);
     sender.close(reason);
@@ -58,7 +62,8 @@ async fn read(
                 if text.len() > live.services.config().limits.inbound_frame_bytes {
                     return CloseReason::FrameTooLarge;
                 }
-                actions::handle(&live.services, connection, &text).await;
+                // Boxed, because what an action needs while it runs is most of a connection's memory.
+                Box::pin(actions::handle(&live.services, connection, &text)).await;
             }
             Some(Ok(Message::Binary(_))) => actions::refuse_binary(&live.services, connection),
             // The library answers a ping itself.

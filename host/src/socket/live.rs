@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, plugins::Plugins};
+use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
 
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
@@ -17,6 +17,8 @@ pub(crate) struct Live {
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
     pub(crate) sockets: TaskTracker,
+    /// What waits for them.
+    pub(crate) queues: OpenQueues,
     /// One permit per connection that may be open.
     pub(crate) connection_slots: Arc<Semaphore>,
 }
@@ -24,6 +26,13 @@ pub(crate) struct Live {
 impl Live {
     pub(crate) fn new(services: Arc<Services>, plugins: Arc<Plugins>, stop: CancellationToken) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
-        Arc::new(Self { services, plugins, stop, sockets: TaskTracker::new(), connection_slots })
+        Arc::new(Self {
+            services,
+            plugins,
+            stop,
+            sockets: TaskTracker::new(),
+            queues: OpenQueues::default(),
+            connection_slots,
+        })
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A connection reads little and rarely: the library's default of 128 KiB would be most of its memory.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
+const READ_BUFFER_BYTES: usize = 2 * 1024;
 
 /// A batch of small frames leaves in writes of about this size.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;

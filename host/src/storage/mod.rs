@@ -1,6 +1,7 @@
 //! What outlives a connection: conversations, participants, sessions and messages, and the promises every storage
 //! keeps (order, limits, look-ups). Memory is the only one that ships.
 
+mod contact;
 #[cfg(test)]
 pub(crate) mod contract;
 mod memory;
@@ -12,6 +13,9 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use contact::{
+    CONTACT_EMAIL, CONTACT_PHONE, Contact, OTP_VERIFIED, OTP_VERIFIED_CONTACT, USER_NAME, contact_entries,
+};
 pub use memory::InMemoryStorageAdapter;
 
 use crate::ids::{ConversationId, MessageId, ParticipantId, SessionId};

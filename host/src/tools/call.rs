@@ -136,6 +136,23 @@ pub(crate) enum CallOutcome {
     Cancelled,
 }
 
+impl CallOutcome {
+    /// In a word, for counting.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            CallOutcome::Answered => "answered",
+            CallOutcome::Unknown => "unknown",
+            CallOutcome::InvalidArguments => "invalid_arguments",
+            CallOutcome::Failed => "failed",
+            CallOutcome::Unavailable => "unavailable",
+            CallOutcome::Denied => "denied",
+            CallOutcome::TimedOut => "timed_out",
+            CallOutcome::Panicked => "panicked",
+            CallOutcome::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// The one result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ToolCallResult {
@@ -154,6 +171,12 @@ pub(crate) struct ToolCallResult {
 }
 
 impl ToolCallResult {
+    /// A call that was answered with this text.
+    pub(crate) fn answered(text: impl Into<String>) -> Self {
+        let outcome = CallOutcome::Answered;
+        Self { text: text.into(), is_error: false, outcome, directive: None, details: None, cut_bytes: 0 }
+    }
+
     /// A failed call.
     pub(crate) fn error(outcome: CallOutcome, text: impl Into<String>) -> Self {
         Self { text: text.into(), is_error: true, outcome, directive: None, details: None, cut_bytes: 0 }
@@ -509,7 +532,7 @@ fn answered(name: &str, output: ToolOutput) -> ToolCallResult {
         text = format!("the tool {name} finished and returned nothing");
     }
     let ToolOutput { directive, details, .. } = output;
-    ToolCallResult { text, is_error: false, outcome: CallOutcome::Answered, directive, details, cut_bytes: 0 }
+    ToolCallResult { directive, details, ..ToolCallResult::answered(text) }
 }
 
 fn refused(name: &str, error: &ToolError) -> ToolCallResult {

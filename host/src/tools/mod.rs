@@ -17,6 +17,7 @@
 mod call;
 mod canonical;
 mod gate;
+mod interaction;
 mod issue_refund;
 mod knowledge_search;
 mod loops;
@@ -27,6 +28,9 @@ mod toolset;
 pub(crate) use call::{CallOutcome, CallSetup, PreparedCall, ProgressSink, ToolCallResult, ToolCaller, ToolProgress};
 pub(crate) use canonical::{CallDigest, canonical_json};
 pub(crate) use gate::{AskReason, needs_confirmation};
+#[cfg(test)]
+pub(crate) use interaction::InteractionKind;
+pub(crate) use interaction::{Accepted, Form, InteractionOutcome, Interactions, remember_identity};
 pub(crate) use issue_refund::issue_refund;
 pub(crate) use knowledge_search::{HitSink, knowledge_search};
 pub(crate) use loops::{LoopGuard, LoopVerdict};

@@ -42,6 +42,17 @@ pub(crate) enum Origin {
     Plugin(PluginId),
 }
 
+impl Origin {
+    /// A short name, for counting.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Origin::BuiltIn => "built-in",
+            Origin::Embedder => "embedder",
+            Origin::Plugin(id) => id.as_str(),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -9,7 +9,7 @@
 //! must always make the same bytes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -17,6 +17,7 @@ use std::{
 use jackfield_plugin_api::{Tool, ToolSchema};
 
 use super::{
+    interaction::SUBMIT_TOOL,
     schema::{ArgumentSchema, LintedSchema, SchemaCache, wire_name},
     source::{Offer, Origin, SourceRules, panic_text},
 };
@@ -26,8 +27,8 @@ use crate::{
     model::ModelTool,
 };
 
-/// No plugin may take this tool's place: it carries a human's answers.
-const NEVER_REPLACED: &str = "submit_interaction";
+/// Merges that are kept. Turns differ by what their agent may use and what their client can show, which makes a few.
+const PLANS_KEPT: usize = 8;
 /// Names that are proposed for one that is not found.
 const NAMES_PROPOSED: usize = 3;
 
@@ -110,13 +111,13 @@ impl ToolSet {
     }
 }
 
-/// Puts the tools of every turn together. When nothing changed since the last turn the work is not done again.
+/// Puts the tools of every turn together. What was merged lately is not merged again.
 pub(crate) struct Toolbox {
     name_conflict: NameConflict,
     tools_per_turn: usize,
     schemas: SchemaCache,
     /// Held for a look-up or a swap, never while tools are merged.
-    memo: Mutex<Option<Memo>>,
+    memos: Mutex<VecDeque<Memo>>,
 }
 
 impl Toolbox {
@@ -126,7 +127,7 @@ impl Toolbox {
             name_conflict,
             tools_per_turn: limits.tools_per_turn,
             schemas: SchemaCache::new(limits),
-            memo: Mutex::default(),
+            memos: Mutex::default(),
         }
     }
 
@@ -143,15 +144,19 @@ impl Toolbox {
     }
 
     fn known_plan(&self, built_ins: &[BuiltIn], offers: &[Offer], allowed: &[String]) -> Option<Arc<Plan>> {
-        let memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        memo.as_ref().filter(|memo| memo.is_for(built_ins, offers, allowed)).map(|memo| memo.plan.clone())
+        let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        memos.iter().find(|memo| memo.is_for(built_ins, offers, allowed)).map(|memo| memo.plan.clone())
     }
 
     fn remember(&self, built_ins: &[BuiltIn], offers: &[Offer], allowed: &[String], plan: &Arc<Plan>) {
         let memo = Memo::new(built_ins, offers, allowed, plan.clone());
-        let before = self.memo.lock().unwrap_or_else(PoisonError::into_inner).replace(memo);
+        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
         // A provider that makes its tools anew for every turn must not fill the log with the same lines.
-        if before.is_none_or(|before| before.plan.refusals != plan.refusals) {
+        let was_said = memos.iter().any(|before| before.plan.refusals == plan.refusals);
+        memos.push_front(memo);
+        memos.truncate(PLANS_KEPT);
+        drop(memos);
+        if !was_said {
             for Refusal { origin, tool, reason } in &plan.refusals {
                 tracing::warn!(%origin, tool, reason, "a tool is not offered");
             }
@@ -346,8 +351,11 @@ impl Merge<'_> {
     fn may_take_its_place(&mut self, candidate: &Candidate, id: &PluginId, rules: &SourceRules) -> bool {
         let name = &candidate.schema.wire_name;
         let reason = match self.slots.get(name).map(|holder| &holder.origin) {
+            // Also where the session needs no such tool: it carries a human's answers.
+            None | Some(Origin::BuiltIn) if name == SUBMIT_TOOL => {
+                format!("{name} can never be replaced; rename the tool")
+            }
             None => return true,
-            Some(Origin::BuiltIn) if name == NEVER_REPLACED => format!("{name} can never be replaced; rename the tool"),
             Some(Origin::BuiltIn) if rules.replaces.contains(&candidate.schema.name) => return true,
             Some(Origin::BuiltIn) => format!(
                 "{name} is a built-in tool; rename the tool, or write replaces = [\"{name}\"] under [plugins.{id}]"
@@ -571,6 +579,9 @@ pub(super) mod tests {
         let set = toolbox(NameConflict::Error).assemble(&built_ins, std::slice::from_ref(&allowed), None);
         assert_eq!(listing(&set), ["search: plugin p", "submit_interaction: built-in"]);
 
+        let without = toolbox(NameConflict::Error).assemble(&[], &[plugin("p", &["submit_interaction"])], None);
+        assert_eq!(refused(&without), ["submit_interaction of plugin p"], "nor where there is none to replace");
+
         // An embedder's tool is out of reach, also where it stands in a built-in's place.
         let offers = [allowed, offer(Origin::Embedder, &["search"], &[])];
         let set = toolbox(NameConflict::Error).assemble(&built_ins, &offers, None);
@@ -667,6 +678,14 @@ pub(super) mod tests {
         assert_eq!(toolbox.assemble(&built_ins(), &offers, None).names().collect::<Vec<_>>(), ["a", "c"]);
         let allowed = ["a".to_owned()];
         assert_eq!(toolbox.assemble(&built_ins(), &offers, Some(&allowed)).names().collect::<Vec<_>>(), ["a"]);
+
+        // Turns of several kinds do not push each other out, and what is kept is bounded.
+        let all = toolbox.assemble(&built_ins(), &offers, None);
+        assert!(Arc::ptr_eq(&all.plan, &toolbox.assemble(&built_ins(), &offers, None).plan));
+        for index in 0..2 * PLANS_KEPT {
+            toolbox.assemble(&built_ins(), &offers, Some(&[format!("t{index}")]));
+        }
+        assert_eq!(toolbox.memos.lock().unwrap().len(), PLANS_KEPT);
     }
 
     #[test]

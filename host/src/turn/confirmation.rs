@@ -53,7 +53,7 @@ pub(crate) fn confirmation_limits(limits: &Limits, comes_back: bool) -> ParkLimi
 }
 
 /// What the end of the wait means: `Ok` when the call may run, otherwise its result.
-pub(crate) fn settle(tool: &str, end: ParkEnd) -> Result<(), ToolCallResult> {
+pub(crate) fn settle(tool: &str, end: ParkEnd<Verdict>) -> Result<(), ToolCallResult> {
     let text = match end {
         ParkEnd::Answered(Verdict::Approved) => return Ok(()),
         ParkEnd::Answered(Verdict::Rejected) => format!(

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crate::protocol::EventFrame;
+use crate::{outgoing::SizedFrame, protocol::EventFrame};
 
 /// See the module.
 #[derive(Debug)]
@@ -21,17 +21,17 @@ impl Kept {
     }
 
     /// Gives the event the next number and keeps it.
-    pub(super) fn push(&mut self, mut frame: EventFrame) -> Arc<EventFrame> {
+    pub(super) fn push(&mut self, mut frame: EventFrame) -> SizedFrame {
         self.last_seq += 1;
         frame.seq = Some(self.last_seq);
-        let frame = Arc::new(frame);
-        self.bytes += frame.wire_len();
-        self.frames.push_back(frame.clone());
+        let sized = SizedFrame::from(frame);
+        self.bytes += sized.bytes;
+        self.frames.push_back(sized.frame.clone());
         while self.bytes > self.bytes_max && self.frames.len() > 1 {
             let Some(oldest) = self.frames.pop_front() else { break };
             self.bytes -= oldest.wire_len();
         }
-        frame
+        sized
     }
 
     /// The kept events with a higher number, oldest first.

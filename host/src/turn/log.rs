@@ -17,7 +17,7 @@ use super::kept::Kept;
 use crate::{
     clock::SharedClock,
     ids::{ConnectionId, RequestId},
-    outgoing::{CloseReason, EventSender, NotSent},
+    outgoing::{CloseReason, EventSender, NotSent, SizedFrame},
     protocol::{Event, EventFrame, capabilities},
     storage::Session,
 };
@@ -111,10 +111,8 @@ impl TurnLog {
     /// that is given [`between_events`](Self::between_events).
     pub(crate) fn append_all(&self, events: impl IntoIterator<Item = Event>) {
         let mut state = self.lock();
-        for event in events {
-            if state.standing == Standing::Open {
-                state.append(self.frame(event));
-            }
+        if state.standing == Standing::Open {
+            state.append(events.into_iter().map(|event| self.frame(event)));
         }
     }
 
@@ -131,7 +129,7 @@ impl TurnLog {
     pub(crate) fn pass_on(&self, event: Event) {
         let state = self.lock();
         if state.standing == Standing::Open {
-            state.pass_on(&Arc::new(self.frame(event)));
+            state.pass_on(&[SizedFrame::from(self.frame(event))]);
         }
     }
 
@@ -187,7 +185,7 @@ impl TurnLog {
         let mut state = self.lock();
         if state.standing == Standing::Open {
             release();
-            state.append(self.frame(terminal));
+            state.append([self.frame(terminal)]);
             state.standing = Standing::Finished;
             state.followers.retain(|follower| follower.behind.is_some());
             state.kept.shrink();
@@ -232,17 +230,16 @@ impl Follower {
 }
 
 impl State {
-    fn append(&mut self, frame: EventFrame) {
-        let frame = self.kept.push(frame);
-        self.pass_on(&frame);
+    fn append(&mut self, frames: impl IntoIterator<Item = EventFrame>) {
+        let numbered: Vec<SizedFrame> = frames.into_iter().map(|frame| self.kept.push(frame)).collect();
+        self.pass_on(&numbered);
     }
 
-    fn pass_on(&self, frame: &Arc<EventFrame>) {
+    fn pass_on(&self, frames: &[SizedFrame]) {
         let live = self.followers.iter().filter(|follower| follower.behind.is_none());
-        for Follower { subscriber, .. } in live {
-            if subscriber.dialect.shows(&frame.event) {
-                subscriber.sender.send(frame.clone(), subscriber.dialect.resume);
-            }
+        for Follower { subscriber: Subscriber { sender, dialect, .. }, .. } in live {
+            let shown = frames.iter().filter(|sized| dialect.shows(&sized.frame.event));
+            sender.send_all(shown.cloned(), dialect.resume);
         }
     }
 

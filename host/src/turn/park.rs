@@ -1,7 +1,7 @@
 //! Waiting for a human in the middle of a turn.
 //!
 //! ```text
-//!            park                      take_for_answer            wake
+//!            park                      take_call, take_form       wake
 //!   RUNNING ──────▶ parked (in the slot) ──────▶ taken (the ack is queued now) ──────▶ answered
 //!                     │  ▲                         │
 //!                     │  └── dropped without wake ─┘
@@ -9,10 +9,11 @@
 //!                     └── dropped (cancel, end of turn) ─────────▶ gone
 //! ```
 //!
-//! A slot holds at most one park. An answer is bound to exactly the park that was live when it came: a late, duplicate
+//! A slot holds at most one park, a tool call that wants a yes or a form. An answer is bound to exactly the park that was live when it came: a late, duplicate
 //! or foreign answer finds nothing and can never count for a later park. Everything is undone by `Drop`.
 
 use std::{
+    marker::PhantomData,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,16 +23,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{ids::ParkId, tools::CallDigest};
+use crate::{
+    ids::ParkId,
+    tools::{Accepted, CallDigest, Form},
+};
 
-/// What a turn waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParkKind {
-    /// A yes or no to a tool call.
-    Confirmation,
-}
-
-/// What a human answered.
+/// What a human answered to a tool call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The call may run.
@@ -40,15 +37,58 @@ pub(crate) enum Verdict {
     Rejected,
 }
 
+/// What a user answered to a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FormAnswer {
+    /// These values, which have passed the form's check.
+    Submitted(Accepted),
+    /// They would rather not say.
+    Declined,
+}
+
+/// What a human decided, in a word, for counting.
+pub(crate) trait Decision {
+    fn as_str(&self) -> &'static str;
+}
+
+impl Decision for Verdict {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Verdict::Approved => "approved",
+            Verdict::Rejected => "rejected",
+        }
+    }
+}
+
+impl Decision for FormAnswer {
+    fn as_str(&self) -> &'static str {
+        match self {
+            FormAnswer::Submitted(_) => "submitted",
+            FormAnswer::Declined => "declined",
+        }
+    }
+}
+
 /// How a park ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ParkEnd {
+pub(crate) enum ParkEnd<A> {
     /// A human answered.
-    Answered(Verdict),
+    Answered(A),
     /// Nobody answered in time.
     Expired(Duration),
     /// For this long there was nobody who could have answered.
     Unattended(Duration),
+}
+
+impl<A: Decision> ParkEnd<A> {
+    /// What came of it, in a word.
+    pub(super) fn decision(&self) -> &'static str {
+        match self {
+            ParkEnd::Answered(answer) => answer.as_str(),
+            ParkEnd::Expired(_) => "expired",
+            ParkEnd::Unattended(_) => "unattended",
+        }
+    }
 }
 
 /// How long a park lasts at most.
@@ -81,28 +121,71 @@ struct Shared {
 #[derive(Debug)]
 struct Parked {
     id: ParkId,
-    kind: ParkKind,
-    digest: CallDigest,
-    verdict: oneshot::Sender<Verdict>,
+    asked: Asked,
+}
+
+/// What the human is asked, and the way for the answer.
+#[derive(Debug)]
+enum Asked {
+    /// Whether a call may run. The digest says exactly which.
+    Call(CallDigest, oneshot::Sender<Verdict>),
+    /// To fill in a form.
+    Form(Arc<Form>, oneshot::Sender<FormAnswer>),
+}
+
+impl Asked {
+    /// Whether the turn has stopped waiting.
+    fn is_closed(&self) -> bool {
+        match self {
+            Asked::Call(_, verdict) => verdict.is_closed(),
+            Asked::Form(_, answer) => answer.is_closed(),
+        }
+    }
 }
 
 impl ParkSlot {
-    /// Registers a park. `digest` says what the human is asked about.
-    pub(crate) fn park(&self, id: ParkId, kind: ParkKind, digest: CallDigest) -> Result<Park, AlreadyParked> {
-        let (verdict, receiver) = oneshot::channel();
+    /// Registers the wait for a yes or no. `digest` says to which call.
+    pub(crate) fn park_call(&self, id: ParkId, digest: CallDigest) -> Result<Park<Verdict>, AlreadyParked> {
+        self.park(id, |verdict| Asked::Call(digest, verdict))
+    }
+
+    /// Registers the wait for a form.
+    pub(crate) fn park_form(&self, id: ParkId, form: Arc<Form>) -> Result<Park<FormAnswer>, AlreadyParked> {
+        self.park(id, |answer| Asked::Form(form, answer))
+    }
+
+    fn park<A>(&self, id: ParkId, asked: impl FnOnce(oneshot::Sender<A>) -> Asked) -> Result<Park<A>, AlreadyParked> {
+        let (answer, receiver) = oneshot::channel();
         let mut parked = self.lock();
         if parked.is_some() {
             return Err(AlreadyParked);
         }
-        *parked = Some(Parked { id, kind, digest, verdict });
+        *parked = Some(Parked { id, asked: asked(answer) });
         Ok(Park { slot: self.clone(), id, receiver })
     }
 
-    /// Takes the live park of this kind, so that nobody else can answer it; `None` when nothing of the kind is parked.
-    /// The caller queues the acknowledgement and only then calls [`Answerable::wake`].
-    pub(crate) fn take_for_answer(&self, kind: ParkKind) -> Option<Answerable> {
-        let parked = self.lock().take_if(|parked| parked.kind == kind)?;
-        Some(Answerable { slot: self.clone(), parked: Some(parked) })
+    /// Takes the call that waits, so that nobody else can answer it; `None` when none does. The caller queues the
+    /// acknowledgement and only then calls [`Answerable::wake`].
+    pub(crate) fn take_call(&self) -> Option<Answerable<Verdict>> {
+        self.take(|parked| matches!(parked.asked, Asked::Call(..)))
+    }
+
+    /// The form that waits. Looking at it changes nothing.
+    pub(crate) fn waiting_form(&self) -> Option<(ParkId, Arc<Form>)> {
+        match self.lock().as_ref()? {
+            Parked { id, asked: Asked::Form(form, _) } => Some((*id, form.clone())),
+            Parked { asked: Asked::Call(..), .. } => None,
+        }
+    }
+
+    /// Takes this very form, like [`take_call`](Self::take_call).
+    pub(crate) fn take_form(&self, id: ParkId) -> Option<Answerable<FormAnswer>> {
+        self.take(|parked| matches!(parked.asked, Asked::Form(..)) && parked.id == id)
+    }
+
+    fn take<A>(&self, is_meant: impl FnOnce(&mut Parked) -> bool) -> Option<Answerable<A>> {
+        let parked = self.lock().take_if(is_meant)?;
+        Some(Answerable { slot: self.clone(), parked: Some(parked), answers: PhantomData })
     }
 
     /// Whether the turn waits for a human. A park that is just being answered no longer counts.
@@ -119,7 +202,7 @@ impl ParkSlot {
         let mut slot = self.lock();
         // A waiter closes its receiver before it removes its registration, so under this lock it is either seen as
         // closed here, or it will find and remove what is put back now.
-        if slot.is_none() && !parked.verdict.is_closed() {
+        if slot.is_none() && !parked.asked.is_closed() {
             *slot = Some(parked);
         }
         drop(slot);
@@ -134,25 +217,35 @@ impl ParkSlot {
 /// A park that somebody is answering right now. Dropped without [`wake`](Self::wake), for example because the
 /// acknowledgement could not be queued, it is put back and can be answered again.
 #[derive(Debug)]
-#[must_use = "wake the turn with a verdict, or drop it to leave the park standing"]
-pub(crate) struct Answerable {
+#[must_use = "wake the turn with an answer, or drop it to leave the park standing"]
+pub(crate) struct Answerable<A> {
     slot: ParkSlot,
     /// Present until woken or dropped.
     parked: Option<Parked>,
+    answers: PhantomData<fn(A)>,
 }
 
-impl Answerable {
+impl Answerable<Verdict> {
     /// Hands the verdict to the turn. Returns whether the turn still waited for it.
     pub(crate) fn wake(mut self, verdict: Verdict) -> bool {
-        self.parked.take().is_some_and(|Parked { id, digest, verdict: sender, .. }| {
-            // The one record of who allowed what: it ties the human's word to the very arguments.
-            tracing::info!(park = %id, ?digest, ?verdict, "a human answered");
-            sender.send(verdict).is_ok()
-        })
+        let Some(Parked { id, asked: Asked::Call(digest, waiter) }) = self.parked.take() else { return false };
+        // The one record of who allowed what: it ties the human's word to the very arguments.
+        tracing::info!(park = %id, ?digest, ?verdict, "a human answered");
+        waiter.send(verdict).is_ok()
     }
 }
 
-impl Drop for Answerable {
+impl Answerable<FormAnswer> {
+    /// Hands the answer to the turn. Returns whether the turn still waited for it.
+    pub(crate) fn wake(mut self, answer: FormAnswer) -> bool {
+        let Some(Parked { id, asked: Asked::Form(form, waiter) }) = self.parked.take() else { return false };
+        let declined = answer == FormAnswer::Declined;
+        tracing::info!(park = %id, kind = form.kind().as_str(), declined, "a user answered a form");
+        waiter.send(answer).is_ok()
+    }
+}
+
+impl<A> Drop for Answerable<A> {
     fn drop(&mut self) {
         if let Some(parked) = self.parked.take() {
             self.slot.put_back(parked);
@@ -163,13 +256,13 @@ impl Drop for Answerable {
 /// The turn's side of its park. Dropping it removes the registration, and only its own.
 #[derive(Debug)]
 #[must_use = "a park that is dropped is gone"]
-pub(crate) struct Park {
+pub(crate) struct Park<A> {
     slot: ParkSlot,
     id: ParkId,
-    receiver: oneshot::Receiver<Verdict>,
+    receiver: oneshot::Receiver<A>,
 }
 
-impl Park {
+impl<A> Park<A> {
     /// Waits for the answer, at most as long as the limits say. `attended` says whether somebody who could answer is
     /// connected; when its sender is gone, its last word holds.
     ///
@@ -178,18 +271,18 @@ impl Park {
     /// # Cancel safety
     ///
     /// Dropping the future drops the park.
-    pub(crate) async fn wait(mut self, limits: ParkLimits, mut attended: watch::Receiver<bool>) -> ParkEnd {
+    pub(crate) async fn wait(mut self, limits: ParkLimits, mut attended: watch::Receiver<bool>) -> ParkEnd<A> {
         let deadline = Instant::now() + limits.total;
         let mut alone_since = (!*attended.borrow_and_update()).then(Instant::now);
         let mut watching = true;
-        let mut expired: Option<ParkEnd> = None;
+        let mut expired: Option<ParkEnd<A>> = None;
         loop {
             let alone_until = alone_since.zip(limits.unattended).map(|(since, limit)| since + limit);
             let wake_at = alone_until.map_or(deadline, |until| until.min(deadline));
             tokio::select! {
                 biased;
-                verdict = &mut self.receiver => match verdict {
-                    Ok(verdict) => return ParkEnd::Answered(verdict),
+                answer = &mut self.receiver => match answer {
+                    Ok(answer) => return ParkEnd::Answered(answer),
                     // Only reached when the registration is gone for good, which nothing but this park does.
                     Err(_) => return ParkEnd::Expired(limits.total),
                 },
@@ -208,8 +301,9 @@ impl Park {
                     });
                 }
             }
-            if let Some(end) = expired
+            if expired.is_some()
                 && self.slot.remove(self.id)
+                && let Some(end) = expired.take()
             {
                 return end;
             }
@@ -217,7 +311,7 @@ impl Park {
     }
 }
 
-impl Drop for Park {
+impl<A> Drop for Park<A> {
     fn drop(&mut self) {
         // The order matters, see `put_back`.
         self.receiver.close();
@@ -232,18 +326,17 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-
-    const KIND: ParkKind = ParkKind::Confirmation;
+    use crate::tools::InteractionKind;
 
     fn id(number: u128) -> ParkId {
         ParkId(Uuid::from_u128(number))
     }
 
-    fn park(slot: &ParkSlot, number: u128) -> Park {
-        slot.park(id(number), KIND, CallDigest::of(&[&number.to_string()])).unwrap()
+    fn park(slot: &ParkSlot, number: u128) -> Park<Verdict> {
+        slot.park_call(id(number), CallDigest::of(&[&number.to_string()])).unwrap()
     }
 
-    fn answering(answerable: &Answerable) -> ParkId {
+    fn answering(answerable: &Answerable<Verdict>) -> ParkId {
         answerable.parked.as_ref().unwrap().id
     }
 
@@ -252,7 +345,7 @@ mod tests {
     }
 
     /// The default limits, with somebody there or not.
-    async fn wait(park: Park, attended: bool) -> ParkEnd {
+    async fn wait<A>(park: Park<A>, attended: bool) -> ParkEnd<A> {
         let (_sender, attended) = watch::channel(attended);
         park.wait(ParkLimits { total: seconds(300), unattended: Some(seconds(60)) }, attended).await
     }
@@ -262,7 +355,7 @@ mod tests {
         for verdict in [Verdict::Approved, Verdict::Rejected] {
             let slot = ParkSlot::default();
             let waiter = tokio::spawn(wait(park(&slot, 1), true));
-            let answerable = slot.take_for_answer(KIND).unwrap();
+            let answerable = slot.take_call().unwrap();
             assert_eq!(answering(&answerable), id(1));
             tokio::time::sleep(seconds(1)).await;
             assert!(!waiter.is_finished(), "nothing is delivered before the acknowledgement was queued");
@@ -275,28 +368,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn late_duplicate_and_stray_answers_find_nothing() {
         let slot = ParkSlot::default();
-        assert!(slot.take_for_answer(KIND).is_none(), "nothing is parked");
+        assert!(slot.take_call().is_none(), "nothing is parked");
 
         let first = tokio::spawn(wait(park(&slot, 1), true));
-        let answer = slot.take_for_answer(KIND).unwrap();
-        assert!(slot.take_for_answer(KIND).is_none(), "a duplicate while the first is under way");
+        let answer = slot.take_call().unwrap();
+        assert!(slot.take_call().is_none(), "a duplicate while the first is under way");
         answer.wake(Verdict::Approved);
-        assert!(slot.take_for_answer(KIND).is_none(), "a duplicate after it");
+        assert!(slot.take_call().is_none(), "a duplicate after it");
         first.await.unwrap();
 
         let expired = wait(park(&slot, 2), true).await;
         assert_eq!(expired, ParkEnd::Expired(seconds(300)));
-        assert!(slot.take_for_answer(KIND).is_none(), "a late answer");
+        assert!(slot.take_call().is_none(), "a late answer");
 
         // An answer taken for the first park can never reach the second.
         let gone = park(&slot, 3);
-        let stale = slot.take_for_answer(KIND).unwrap();
+        let stale = slot.take_call().unwrap();
         drop(gone);
         let next = tokio::spawn(wait(park(&slot, 4), true));
         assert!(!stale.wake(Verdict::Approved));
         tokio::time::sleep(seconds(1)).await;
         assert!(!next.is_finished());
-        assert!(slot.take_for_answer(KIND).unwrap().wake(Verdict::Rejected));
+        assert!(slot.take_call().unwrap().wake(Verdict::Rejected));
         assert_eq!(next.await.unwrap(), ParkEnd::Answered(Verdict::Rejected));
     }
 
@@ -304,23 +397,46 @@ mod tests {
     async fn one_park_at_a_time_and_a_guard_removes_only_its_own() {
         let slot = ParkSlot::default();
         let first = park(&slot, 1);
-        assert_eq!(slot.park(id(2), KIND, CallDigest::of(&[])).unwrap_err(), AlreadyParked);
-        let taken = slot.take_for_answer(KIND).unwrap();
+        assert_eq!(slot.park_call(id(2), CallDigest::of(&[])).unwrap_err(), AlreadyParked);
+        let taken = slot.take_call().unwrap();
         let second = park(&slot, 2);
         drop(first);
         assert!(slot.lock().is_some(), "the second one stands");
         drop(taken);
-        assert_eq!(answering(&slot.take_for_answer(KIND).unwrap()), second.id, "the first one did not come back");
+        assert_eq!(answering(&slot.take_call().unwrap()), second.id, "the first one did not come back");
         drop(second);
         assert!(slot.lock().is_none());
+    }
+
+    fn form() -> Arc<Form> {
+        let arguments = serde_json::json!({"fields": ["email"]});
+        Arc::new(Form::read(InteractionKind::IdentityIntake, arguments.as_object().unwrap()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_and_a_call_cannot_be_answered_for_each_other() {
+        let slot = ParkSlot::default();
+        let waiter = tokio::spawn(wait(park(&slot, 1), true));
+        assert_eq!(slot.waiting_form(), None);
+        assert!(slot.take_form(id(1)).is_none());
+        slot.take_call().unwrap().wake(Verdict::Approved);
+        waiter.await.unwrap();
+
+        let waiter = tokio::spawn(wait(slot.park_form(id(2), form()).unwrap(), true));
+        assert_eq!(slot.waiting_form(), Some((id(2), form())), "looking takes nothing");
+        assert!(slot.take_call().is_none() && slot.take_form(id(3)).is_none());
+        drop(slot.take_form(id(2)).unwrap());
+        assert!(slot.take_form(id(2)).unwrap().wake(FormAnswer::Declined));
+        assert_eq!(waiter.await.unwrap(), ParkEnd::Answered(FormAnswer::Declined));
+        assert_eq!(slot.waiting_form(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_could_not_be_acknowledged_leaves_the_park_standing() {
         let slot = ParkSlot::default();
         let waiter = tokio::spawn(wait(park(&slot, 1), true));
-        drop(slot.take_for_answer(KIND).unwrap());
-        assert!(slot.take_for_answer(KIND).unwrap().wake(Verdict::Approved));
+        drop(slot.take_call().unwrap());
+        assert!(slot.take_call().unwrap().wake(Verdict::Approved));
         assert_eq!(waiter.await.unwrap(), ParkEnd::Answered(Verdict::Approved));
     }
 
@@ -329,7 +445,7 @@ mod tests {
         let slot = ParkSlot::default();
         let waiter = tokio::spawn(wait(park(&slot, 1), true));
         tokio::task::yield_now().await;
-        let taken = slot.take_for_answer(KIND).unwrap();
+        let taken = slot.take_call().unwrap();
         waiter.abort();
         assert!(waiter.await.unwrap_err().is_cancelled());
         drop(taken);
@@ -341,7 +457,7 @@ mod tests {
         let slot = ParkSlot::default();
         let waiter = tokio::spawn(wait(park(&slot, 1), true));
         tokio::time::sleep(seconds(299)).await;
-        let answer = slot.take_for_answer(KIND).unwrap();
+        let answer = slot.take_call().unwrap();
         tokio::time::sleep(seconds(2)).await;
         assert!(!waiter.is_finished());
         assert!(answer.wake(Verdict::Approved));
@@ -350,7 +466,7 @@ mod tests {
         // One that is given up after the deadline expires at once.
         let waiter = tokio::spawn(wait(park(&slot, 2), true));
         tokio::time::sleep(seconds(299)).await;
-        let answer = slot.take_for_answer(KIND).unwrap();
+        let answer = slot.take_call().unwrap();
         tokio::time::sleep(seconds(2)).await;
         let given_up = Instant::now();
         drop(answer);
@@ -404,12 +520,12 @@ mod tests {
         #[test]
         fn whatever_happens_an_answer_reaches_the_park_it_was_taken_for(steps in proptest::collection::vec(step(), 0..40)) {
             let slot = ParkSlot::default();
-            let (mut parks, mut taken): (Vec<Park>, Vec<Answerable>) = (Vec::new(), Vec::new());
+            let (mut parks, mut taken): (Vec<Park<Verdict>>, Vec<Answerable<Verdict>>) = (Vec::new(), Vec::new());
             for (number, step) in steps.into_iter().enumerate() {
                 match step {
-                    Step::Park => parks.extend(slot.park(id(number as u128), KIND, CallDigest::of(&[])).ok()),
+                    Step::Park => parks.extend(slot.park_call(id(number as u128), CallDigest::of(&[])).ok()),
                     Step::DropPark => drop(parks.pop()),
-                    Step::Take => taken.extend(slot.take_for_answer(KIND)),
+                    Step::Take => taken.extend(slot.take_call()),
                     Step::GiveUp => drop(taken.pop()),
                     Step::Wake => {
                         let Some(answer) = taken.pop() else { continue };

@@ -17,6 +17,7 @@ use super::{
     ended::{EndedTurn, EndedTurns},
     log::{Dialect, Subscriber, TurnLog},
     park::ParkSlot,
+    stopwatch::Stopwatch,
 };
 use crate::{
     clock::SharedClock,
@@ -73,6 +74,8 @@ pub(crate) struct RunningTurn {
     pub(crate) log: Arc<TurnLog>,
     /// Where it waits for a human.
     pub(crate) parks: ParkSlot,
+    /// How long it takes.
+    pub(super) stopwatch: Stopwatch,
     /// Set by whoever decides how the turn ends: its own task, or a cancel.
     ending: AtomicBool,
     registry: TurnRegistry,
@@ -170,6 +173,7 @@ impl TurnRegistry {
             cancelled: CancellationToken::new(),
             log,
             parks: ParkSlot::default(),
+            stopwatch: Stopwatch::start(),
             ending: AtomicBool::new(false),
             registry: self.clone(),
             ids,

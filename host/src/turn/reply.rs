@@ -11,12 +11,12 @@
 
 use serde_json::Value;
 
+use crate::protocol::objects::SUGGESTIONS_MAX;
+
 /// Opens the trailer. Only its first character is a `<`, which keeps the search for its beginning simple.
 pub(crate) const MARKER: &str = "<suggested_replies>";
 /// Closes it, if the model gets that far.
 const CLOSING_MARKER: &str = "</suggested_replies>";
-/// Suggestions that are passed on.
-const SUGGESTIONS_MAX: usize = 4;
 /// Trailer text that is kept to be read; what follows is swallowed all the same.
 const TRAILER_BYTES_MAX: usize = 64 * 1024;
 /// Opens a list of suggestions that a model wrote in its own way, without case and decoration.

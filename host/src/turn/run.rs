@@ -13,8 +13,8 @@ use super::{
     citations, history,
     hooks::ToolHook,
     prompt::{self, PromptComposer, PromptContext},
+    reading::ReplyReading,
     registry::{RunningTurn, TurnGuard},
-    reply::{TrailerFilter, clean},
     skills::{Skill, SkillResolver},
     tool_calls::ToolPhase,
     transcript::{ModelReply, Transcript},
@@ -26,13 +26,14 @@ use crate::{
     config::ServerConfig,
     ids::MessageId,
     knowledge::{Hit, KnowledgeBase, Requester},
-    model::{ModelClient, ModelError, ModelEvent, ModelImage, ModelMessage, ModelRequest},
+    metrics::{Metrics, Spent},
+    model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark,
+        StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
-    tools::{HitSink, ToolSet},
+    tools::{HitSink, Interactions, ToolSet},
 };
 
 /// What a turn is about: one accepted user message.
@@ -69,6 +70,27 @@ pub(crate) enum TurnFailure {
     Storage(#[from] StorageError),
 }
 
+/// How a turn ended, as it is counted.
+#[derive(Clone, Copy)]
+enum TurnOutcome {
+    Completed,
+    Cancelled,
+    Failed,
+}
+
+impl TurnOutcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            TurnOutcome::Completed => "completed",
+            TurnOutcome::Cancelled => "cancelled",
+            TurnOutcome::Failed => "failed",
+        }
+    }
+}
+
+/// Model events that are passed on at a time; more than one read from the gateway usually holds.
+const EVENTS_PER_BATCH: usize = 256;
+
 /// What the record of a failed turn says in the history. The details go to the client and to the log.
 const FAILED_TURN_TEXT: &str = "Sorry, something went wrong and I could not answer.";
 
@@ -85,6 +107,7 @@ pub struct KnowledgeChatRuntime {
     pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) composer: Option<Arc<dyn PromptComposer>>,
     pub(crate) attendance: Attendance,
+    pub(crate) metrics: Metrics,
 }
 
 impl KnowledgeChatRuntime {
@@ -100,11 +123,15 @@ impl KnowledgeChatRuntime {
         let span = tracing::info_span!("turn", id = %turn.ids.turn, conversation = %turn.ids.conversation);
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
-            match self.keeping_alive(turn, work).await {
+            let outcome = match self.keeping_alive(turn, work).await {
                 Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
-                Ok(Err(TurnFailure::Cancelled)) => {}
+                Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
                 Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
+            };
+            self.metrics.turn_ended(outcome.as_str(), turn.stopwatch.elapsed());
+            if let Some(after) = turn.stopwatch.first_text() {
+                self.metrics.first_token(after);
             }
         }
         .instrument(span)
@@ -117,12 +144,15 @@ impl KnowledgeChatRuntime {
         self.store_message(request).await?;
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
-        let built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        let interactions =
+            Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
+        let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
+        built_in.extend(interactions.tools());
         let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, &tools, &context);
+        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &context);
 
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
@@ -153,7 +183,7 @@ impl KnowledgeChatRuntime {
         let sender = ParticipantRef {
             id: request.session.user_participant_id,
             kind: ParticipantKind::User,
-            name: request.session.metadata.get("userName").and_then(|name| name.as_str()).map(str::to_owned),
+            name: request.session.metadata.get(USER_NAME).and_then(|name| name.as_str()).map(str::to_owned),
         };
         let message = Message {
             id: MessageId(self.clock.new_id()),
@@ -167,13 +197,13 @@ impl KnowledgeChatRuntime {
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
     fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
-        match self.knowledge.search(&self.requester(request), &request.text, limit) {
-            Ok(hits) => hits,
-            Err(error) => {
-                tracing::error!(%error, "the knowledge base could not be searched");
-                Vec::new()
-            }
-        }
+        let began = Instant::now();
+        let found = self.knowledge.search(&self.requester(request), &request.text, limit);
+        self.metrics.retrieved(began.elapsed());
+        found.unwrap_or_else(|error| {
+            tracing::error!(%error, "the knowledge base could not be searched");
+            Vec::new()
+        })
     }
 
     /// Whose documents the turn may find.
@@ -235,8 +265,28 @@ impl KnowledgeChatRuntime {
         }
     }
 
-    /// One model call: streams its text to the client and returns the whole.
+    /// One model call, counted however it ends.
     async fn ask(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        transcript: &Transcript,
+        tools: &ToolSet,
+        is_last: bool,
+    ) -> Result<ModelReply, TurnFailure> {
+        let reply = self.stream(turn, request, transcript, tools, is_last).await;
+        let (outcome, spent) = match &reply {
+            Ok(reply) => ("completed", reply.usage.into()),
+            Err(TurnFailure::Model(error)) => (error.kind(), Spent::default()),
+            Err(TurnFailure::Cancelled | TurnFailure::Storage(_)) => ("cancelled", Spent::default()),
+        };
+        let provider = if self.config.is_offline() { "offline" } else { "gateway" };
+        self.metrics.model_call(provider, self.model_id(request), outcome, spent);
+        reply
+    }
+
+    /// Streams the text of one model call to the client and returns the whole.
+    async fn stream(
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
@@ -257,30 +307,27 @@ impl KnowledgeChatRuntime {
             max_tokens: self.config.max_tokens,
             temperature: self.config.temperature,
         };
-        let mut stream = turn.unless_cancelled(model.stream(model_request)).await??;
-        let mut filter = TrailerFilter::new();
-        let mut reply = ModelReply::default();
-        while let Some(event) = turn.unless_cancelled(stream.next()).await? {
-            match event? {
-                ModelEvent::Text(delta) => say(turn, request, &mut reply, filter.push(delta)),
-                ModelEvent::Reasoning(delta) => {
-                    if request.stream {
-                        turn.log.append(Event::StreamReasoning(delta.clone()));
-                    }
-                    reply.reasoning.push_str(&delta);
-                }
-                ModelEvent::Finished { tool_calls, usage, finish_reason } => {
-                    if finish_reason.as_deref() == Some("length") {
-                        tracing::warn!(max_tokens = self.config.max_tokens, "the model's reply was cut at its ceiling");
-                    }
-                    reply.tool_calls = tool_calls;
-                    reply.usage = usage;
-                }
+        let stream = turn.unless_cancelled(model.stream(model_request)).await??;
+        // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
+        let mut batches = stream.ready_chunks(EVENTS_PER_BATCH);
+        let mut reading = ReplyReading::new(request.stream);
+        let mut told = Vec::new();
+        while let Some(batch) = turn.unless_cancelled(batches.next()).await? {
+            let outcome = batch.into_iter().try_for_each(|event| {
+                told.extend(reading.take(event?));
+                Ok::<_, ModelError>(())
+            });
+            turn.log.append_all(told.drain(..));
+            if reading.has_text() {
+                turn.stopwatch.text();
             }
+            outcome?;
         }
-        let end = filter.finish();
-        say(turn, request, &mut reply, end.text);
-        reply.suggestions = if end.suggestions.is_empty() { clean(&reply.text).suggestions } else { end.suggestions };
+        let (reply, rest) = reading.finish();
+        turn.log.append_all(rest);
+        if !reply.text.is_empty() {
+            turn.stopwatch.text();
+        }
         Ok(reply)
     }
 
@@ -297,9 +344,9 @@ impl KnowledgeChatRuntime {
     }
 
     /// Stores the reply, then ends the turn with it.
-    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) {
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         if !answer.text.is_empty() {
             let message = Message {
@@ -309,16 +356,17 @@ impl KnowledgeChatRuntime {
             if let Err(error) = self.storage.append_message(message).await {
                 tracing::error!(%error, "the reply could not be stored");
                 turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
-                return;
+                return TurnOutcome::Failed;
             }
         }
         turn.finish(Event::EventualResponse(Box::new(answer)));
+        TurnOutcome::Completed
     }
 
     /// Leaves a record of the failure in the history, then ends the turn with an error.
-    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) {
+    async fn fail(&self, turn: &RunningTurn, request: &TurnRequest, message: String) -> TurnOutcome {
         if !turn.claim_end() {
-            return;
+            return TurnOutcome::Cancelled;
         }
         tracing::warn!(error = %message, "the turn failed");
         let mark =
@@ -331,6 +379,7 @@ impl KnowledgeChatRuntime {
             tracing::error!(%error, "the record of a failed turn could not be stored");
         }
         turn.finish(Event::error(ErrorCode::AgentError, message));
+        TurnOutcome::Failed
     }
 
     fn message(&self, request: &TurnRequest, direction: Direction, text: String, from: ParticipantRef) -> Message {
@@ -367,17 +416,6 @@ impl KnowledgeChatRuntime {
                 _ = ticks.tick() => turn.log.pass_on(Event::Keepalive),
             }
         }
-    }
-}
-
-/// Takes visible text into the reply, and sends it when the client wants tokens.
-fn say(turn: &RunningTurn, request: &TurnRequest, reply: &mut ModelReply, text: String) {
-    if text.is_empty() {
-        return;
-    }
-    reply.text.push_str(&text);
-    if request.stream {
-        turn.log.append(Event::StreamToken(text));
     }
 }
 

@@ -4,19 +4,23 @@
 //! prepare ── fault ─▶ toolCall chunk ─▶ toolResult chunk (error)
 //!    │
 //!    ├─ hooks say no ─▶ toolCall chunk ─▶ toolResult chunk (denied)
+//!    ├─ it shows a form ─▶ park event ─▶ toolCall chunk ─▶ answer ─▶ toolResult chunk
 //!    ├─ a human is asked ─▶ park event ─▶ toolCall chunk ─▶ verdict ── no ─▶ toolResult chunk (denied)
 //!    └─ otherwise ─▶ toolCall chunk                            │ yes
 //!                          └───────────────▶ run ◀─────────────┘ ─▶ toolResult chunk
 //! ```
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jackfield_plugin_api::{DirectiveSink, ToolProviderContext};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::{
     confirmation,
     hooks::HookedCall,
-    park::ParkKind,
+    interaction,
+    park::{Decision, Park, ParkEnd},
     registry::RunningTurn,
     run::{KnowledgeChatRuntime, TurnFailure},
     transcript::Transcript,
@@ -29,8 +33,8 @@ use crate::{
         event::{StreamChunk, WriteConfirmation},
     },
     tools::{
-        AskReason, CallOutcome, CallSetup, LoopGuard, LoopVerdict, Origin, PreparedCall, ProgressSink, ToolCallResult,
-        ToolProgress, ToolSet, needs_confirmation,
+        AskReason, CallOutcome, CallSetup, Form, Interactions, LoopGuard, LoopVerdict, Origin, PreparedCall,
+        ProgressSink, ToolCallResult, ToolProgress, ToolSet, needs_confirmation,
     },
 };
 
@@ -39,6 +43,7 @@ pub(super) struct ToolPhase<'a> {
     runtime: &'a KnowledgeChatRuntime,
     turn: &'a Arc<RunningTurn>,
     tools: &'a ToolSet,
+    interactions: &'a Interactions,
     directive: DirectiveSink,
     loops: LoopGuard,
     stuck: bool,
@@ -49,10 +54,12 @@ impl<'a> ToolPhase<'a> {
         runtime: &'a KnowledgeChatRuntime,
         turn: &'a Arc<RunningTurn>,
         tools: &'a ToolSet,
+        interactions: &'a Interactions,
         context: &ToolProviderContext,
     ) -> Self {
         let loops = LoopGuard::new(&runtime.config.limits);
-        Self { runtime, turn, tools, directive: context.directive_sink.clone(), loops, stuck: false }
+        let directive = context.directive_sink.clone();
+        Self { runtime, turn, tools, interactions, directive, loops, stuck: false }
     }
 
     /// Whether the model repeats the same call with the same result, so that the turn should end with what there is.
@@ -89,18 +96,34 @@ impl<'a> ToolPhase<'a> {
         let prepared = match self.turn.unless_cancelled(self.prepare(call)).await? {
             Ok(prepared) => prepared,
             Err(refused) => {
-                self.announce(call, call.arguments.clone());
+                self.count(call, refused.outcome);
+                self.announce(call, object_text(&call.arguments));
                 let text = self.report(call, refused);
                 return Ok(self.note(call, &call.arguments, text, false));
             }
         };
         let (arguments, is_polling) = (prepared.arguments_text(), prepared.is_polling());
-        let result = match self.may_run(call, &prepared, &arguments).await? {
-            Ok(()) => self.execute(call, prepared).await?,
-            Err(denied) => denied,
-        };
+        let result = self.carry_out(call, prepared, &arguments).await;
+        self.count(call, result.as_ref().map_or(CallOutcome::Cancelled, |result| result.outcome));
+        let result = result?;
         let text = self.report(call, result);
         Ok(self.note(call, &arguments, text, is_polling))
+    }
+
+    /// Counts the call for whoever watches the server.
+    fn count(&self, call: &ModelToolCall, outcome: CallOutcome) {
+        let metrics = &self.runtime.metrics;
+        match self.tools.get(&call.name) {
+            Some(offered) => {
+                let origin = &offered.facts.origin;
+                metrics.tool_call(origin.name(), &offered.facts.name, outcome.as_str());
+                if let (Origin::Plugin(id), CallOutcome::Panicked) = (origin, outcome) {
+                    metrics.plugin_panic(id.as_str());
+                }
+            }
+            // The name is whatever the model made up.
+            None => metrics.tool_call("none", "unknown", outcome.as_str()),
+        }
     }
 
     /// Counts repetitions, and tells the model of them in what it reads.
@@ -131,27 +154,65 @@ impl<'a> ToolPhase<'a> {
         prepared.unwrap_or_else(|error| Err(ToolCallResult::error(CallOutcome::Failed, error.to_string())))
     }
 
-    /// Asks the hooks and, where the rules say so, a human. The toolCall chunk is out when this returns.
-    async fn may_run(
+    /// Lets the hooks look at the call, asks whoever has to be asked, and runs what may run.
+    async fn carry_out(
+        &self,
+        call: &ModelToolCall,
+        prepared: PreparedCall,
+        arguments: &str,
+    ) -> Result<ToolCallResult, TurnFailure> {
+        if let Err(reason) = self.turn.unless_cancelled(self.ask_hooks(&prepared)).await? {
+            self.announce(call, arguments.to_owned());
+            return Ok(ToolCallResult::denied(reason));
+        }
+        if let Some(form) = self.interactions.form_of(&prepared) {
+            return self.show_form(call, &prepared, arguments, form).await;
+        }
+        match self.confirmation_reason(&prepared) {
+            None => self.announce(call, arguments.to_owned()),
+            Some(reason) => {
+                if let Err(denied) = self.ask_human(call, &prepared, arguments, &reason).await? {
+                    return Ok(denied);
+                }
+            }
+        }
+        self.execute(call, prepared).await
+    }
+
+    /// Why a human has to be asked before the call runs, if one has to be.
+    fn confirmation_reason(&self, prepared: &PreparedCall) -> Option<AskReason> {
+        let facts = &prepared.tool.facts;
+        let names = [facts.wire_name.as_str(), facts.name.as_str()];
+        needs_confirmation(&facts.origin, prepared.effect, &names, &self.runtime.config.confirm_tools, facts.ask)
+    }
+
+    /// Shows the form that the call asks for and waits for it. The wait is itself a question to a human, so nobody is
+    /// asked whether it may be asked.
+    async fn show_form(
         &self,
         call: &ModelToolCall,
         prepared: &PreparedCall,
         arguments: &str,
-    ) -> Result<Result<(), ToolCallResult>, TurnFailure> {
-        if let Err(reason) = self.turn.unless_cancelled(self.ask_hooks(prepared)).await? {
-            self.announce(call, arguments.to_owned());
-            return Ok(Err(ToolCallResult::denied(reason)));
-        }
-        let facts = &prepared.tool.facts;
-        let names = [facts.wire_name.as_str(), facts.name.as_str()];
-        let confirm_tools = &self.runtime.config.confirm_tools;
-        match needs_confirmation(&facts.origin, prepared.effect, &names, confirm_tools, facts.ask) {
-            None => {
+        form: Result<Form, String>,
+    ) -> Result<ToolCallResult, TurnFailure> {
+        let id = ParkId(self.runtime.clock.new_id());
+        let parked = form.map(Arc::new).map_err(interaction::misasked).and_then(|form| {
+            let park = self.turn.parks.park_form(id, form.clone());
+            park.map(|park| (park, form)).map_err(|error| ToolCallResult::denied(error.to_string()))
+        });
+        let (park, form) = match parked {
+            Ok(parked) => parked,
+            Err(fault) => {
                 self.announce(call, arguments.to_owned());
-                Ok(Ok(()))
+                return Ok(fault);
             }
-            Some(reason) => self.ask_human(call, prepared, arguments, &reason).await,
-        }
+        };
+        let chunk = tool_call_chunk(call, arguments.to_owned());
+        let count = |decision, waited| self.runtime.metrics.interaction(decision, waited);
+        let end = self.wait_for(park, [interaction::required(id, &form), chunk], count).await?;
+        let result = interaction::settle(end);
+        self.tell_hooks(call, &prepared.arguments, &result).await?;
+        Ok(result)
     }
 
     /// Parks the turn until a human answers, a deadline passes or the turn is stopped.
@@ -162,31 +223,46 @@ impl<'a> ToolPhase<'a> {
         arguments: &str,
         reason: &AskReason,
     ) -> Result<Result<(), ToolCallResult>, TurnFailure> {
-        let limits = &self.runtime.config.limits;
         let id = ParkId(self.runtime.clock.new_id());
-        let park = match self.turn.parks.park(id, ParkKind::Confirmation, prepared.digest()) {
+        let park = match self.turn.parks.park_call(id, prepared.digest()) {
             Ok(park) => park,
-            Err(error) => return Ok(Err(ToolCallResult::denied(error.to_string()))),
+            Err(error) => {
+                self.announce(call, arguments.to_owned());
+                return Ok(Err(ToolCallResult::denied(error.to_string())));
+            }
         };
         let question = WriteConfirmation {
             tool_name: call.name.clone(),
-            action_description: confirmation::question(prepared, reason, limits),
+            action_description: confirmation::question(prepared, reason, &self.runtime.config.limits),
         };
-        // The question comes before the chunk, and nothing between the two, although an answer may come at once; a
-        // client shows the chunk as what the question is about.
         let chunk = tool_call_chunk(call, arguments.to_owned());
-        self.turn.log.append_all([Event::WriteConfirmationRequired(question), chunk]);
-        let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
-        let limits = confirmation::confirmation_limits(limits, self.turn.dialect.resume);
-        let end = self.turn.unless_cancelled(park.wait(limits, attended)).await?;
+        let count = |decision, waited| self.runtime.metrics.approval(decision, waited);
+        let end = self.wait_for(park, [Event::WriteConfirmationRequired(question), chunk], count).await?;
         Ok(confirmation::settle(&call.name, end))
+    }
+
+    /// Asks, and waits for the answer. The question comes before the chunk, and nothing between the two, although an
+    /// answer may come at once; a client shows the chunk as what the question is about.
+    async fn wait_for<A: Decision>(
+        &self,
+        park: Park<A>,
+        question_and_chunk: [Event; 2],
+        count: impl FnOnce(&'static str, Duration),
+    ) -> Result<ParkEnd<A>, TurnFailure> {
+        let asked = Instant::now();
+        self.turn.log.append_all(question_and_chunk);
+        let attended = self.runtime.attendance.watch(self.turn.ids.conversation);
+        let limits = confirmation::confirmation_limits(&self.runtime.config.limits, self.turn.dialect.resume);
+        let end = self.turn.unless_cancelled(park.wait(limits, attended)).await;
+        count(end.as_ref().map_or("cancelled", ParkEnd::decision), asked.elapsed());
+        end
     }
 
     async fn ask_hooks(&self, prepared: &PreparedCall) -> Result<(), String> {
         if self.runtime.hooks.is_empty() {
             return Ok(());
         }
-        let arguments = serde_json::Value::Object(prepared.arguments.clone());
+        let arguments = Value::Object(prepared.arguments.clone());
         let (conversation, session) = self.turn.ids.texts();
         for hook in &self.runtime.hooks {
             let tool = &prepared.tool.facts.wire_name;
@@ -205,20 +281,33 @@ impl<'a> ToolPhase<'a> {
             cancel: self.turn.cancelled.clone(),
             progress: self.progress_of(call),
         };
-        let arguments = (!self.runtime.hooks.is_empty()).then(|| prepared.arguments.clone());
+        let arguments = if self.runtime.hooks.is_empty() { Map::new() } else { prepared.arguments.clone() };
+        let began = Instant::now();
         let result = self.runtime.tools.caller.run(prepared, setup).await;
+        self.runtime.metrics.tool_ran(began.elapsed(), result.text.len(), result.cut_bytes);
         if result.outcome == CallOutcome::Cancelled {
             return Err(TurnFailure::Cancelled);
         }
-        if let Some(arguments) = arguments {
-            let arguments = serde_json::Value::Object(arguments);
-            let (conversation, session) = ids.texts();
-            for hook in &self.runtime.hooks {
-                let seen = HookedCall::new(&call.name, &arguments, &conversation, &session);
-                self.turn.unless_cancelled(hook.after(seen, &result.text, result.is_error)).await?;
-            }
-        }
+        self.tell_hooks(call, &arguments, &result).await?;
         Ok(result)
+    }
+
+    async fn tell_hooks(
+        &self,
+        call: &ModelToolCall,
+        arguments: &Map<String, Value>,
+        result: &ToolCallResult,
+    ) -> Result<(), TurnFailure> {
+        if self.runtime.hooks.is_empty() {
+            return Ok(());
+        }
+        let arguments = Value::Object(arguments.clone());
+        let (conversation, session) = self.turn.ids.texts();
+        for hook in &self.runtime.hooks {
+            let seen = HookedCall::new(&call.name, &arguments, &conversation, &session);
+            self.turn.unless_cancelled(hook.after(seen, &result.text, result.is_error)).await?;
+        }
+        Ok(())
     }
 
     /// Shows how far the call is, when the session that started the turn wants to see it.
@@ -250,6 +339,12 @@ impl<'a> ToolPhase<'a> {
 }
 
 fn tool_call_chunk(call: &ModelToolCall, arguments: String) -> Event {
-    let arguments = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
     Event::StreamChunk(StreamChunk::ToolCall { name: call.name.clone(), arguments })
+}
+
+/// The model's argument text where it is an object; clients parse what they are shown, and the result of a call whose
+/// arguments are broken says so anyway.
+fn object_text(arguments: &str) -> String {
+    let is_object = serde_json::from_str::<Map<String, Value>>(arguments).is_ok();
+    if is_object { arguments.to_owned() } else { "{}".to_owned() }
 }

@@ -49,6 +49,12 @@ pub(super) async fn chat(sources: Sources, args: &ChatArgs, terminal: &Terminal)
     result
 }
 
+/// Sends one message to a server that was just started, and prints the answer.
+pub(super) async fn say(url: &str, message: &str, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    let client = Client::connect(url, None).await?;
+    talk(client, message, Human { approve: false, terminal }, Screen::new(terminal, false)).await
+}
+
 fn message_text(args: &ChatArgs) -> Result<String, Failure> {
     match args.message.as_deref() {
         Some("-") | None => {

@@ -3,10 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    ids::RequestId,
-    protocol::{ErrorCode, ResponseData},
-};
+use crate::{ids::RequestId, protocol::ErrorCode};
 
 const LIMITS: QueueLimits = QueueLimits { bytes: 4096, events: 16 };
 
@@ -165,7 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => "[a-zü\"]{1,40}".prop_map(Event::StreamToken),
         2 => "[a-z]{1,40}".prop_map(Event::StreamReasoning),
         1 => Just(Event::Cancelled),
-        1 => Just(Event::ImmediateResponse(ResponseData::Empty)),
+        1 => Just(Event::error(ErrorCode::ValidationError, "no")),
         1 => Just(Event::Keepalive),
     ];
     let outgoing =

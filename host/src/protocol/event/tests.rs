@@ -5,7 +5,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::protocol::objects::{Citation, MessageContent, MessageDirection, Usage};
+use crate::protocol::{
+    objects::{Citation, MessageContent, MessageDirection, Usage},
+    schema::{Extensions, tests::check},
+};
 
 fn uuid(last: u8) -> Uuid {
     Uuid::from_bytes([0, 0, 0, 0, 0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, last])
@@ -23,6 +26,9 @@ fn frame(event: Event) -> EventFrame {
 /// The frame as a session without any extension gets it, without what all frames have.
 fn value(event: Event) -> Value {
     let frame = frame(event);
+    let resume = matches!(frame.event, Event::ImmediateResponse(ResponseData::Resuming(_)));
+    let tool_progress = frame.event.is_tool_progress();
+    check(&EventFrame { seq: None, ..frame.clone() }, Extensions { resume, tool_progress });
     let mut value: Value = serde_json::from_str(&frame.to_json(false)).unwrap();
     let keys = value.as_object_mut().unwrap();
     assert_eq!(keys.remove("timestamp"), Some(json!(1_750_000_000_300_i64)));
@@ -81,6 +87,12 @@ fn numbers_and_the_turns_id_are_only_for_sessions_that_resume() {
         id(9)
     );
     assert_eq!(ack.to_json(true), numbered);
+    let resume = Extensions { resume: true, tool_progress: false };
+    for event in [Event::StreamToken("Hel".into()), Event::Cancelled, Event::error(ErrorCode::AgentError, "no")] {
+        check(&frame(event), resume);
+    }
+    check(&ack, resume);
+    check(&ack, Extensions::default());
 
     let keepalive = EventFrame { seq: None, ..frame(Event::Keepalive) };
     assert_eq!(keepalive.to_json(true), keepalive.to_json(false));
@@ -125,7 +137,6 @@ fn responses_have_their_exact_keys() {
         state: ResumeState::Running,
     };
     let cases = [
-        (ResponseData::Empty, json!({})),
         (ResponseData::SessionReady(session()), ready),
         (ResponseData::Session(session(), SessionStatus::Active), described),
         (

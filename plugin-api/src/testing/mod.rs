@@ -30,6 +30,15 @@
 //!
 //! Tools run on the test's own runtime, so a paused tokio clock works. The host checks arguments against the schema
 //! before a real call; here only the tool's own reading of them does.
+//!
+//! [`conformance!`](crate::conformance) is one more test, of all that is expected of every plugin.
+
+#[cfg(feature = "tokio")]
+mod conformance;
+mod finding;
+#[cfg_attr(not(feature = "tokio"), allow(dead_code, reason = "the conformance kit, which needs tokio, rolls the dice"))]
+mod fuzz;
+mod lint;
 
 use std::{
     collections::HashMap,
@@ -45,6 +54,13 @@ use std::{
 use schemars::JsonSchema;
 use serde_json::Value;
 
+#[cfg(feature = "tokio")]
+pub use self::conformance::{Conformance, assert_conformance};
+pub use self::{
+    finding::{Finding, Severity},
+    fuzz::smallest_arguments,
+    lint::{Provider, is_hidden_character, lint},
+};
 use crate::{
     BoxFuture, CallContext, CallInfo, CallLink, Host, HostLink, LogLevel, Plugin, PluginError, PluginManifest, Tool,
     ToolError, ToolOutput, ToolProviderContext,

@@ -1,0 +1,7 @@
+//! The binary as its users run it: what it prints, what it leaves behind, how it ends.
+
+#![allow(clippy::unwrap_used)]
+
+mod dev;
+mod new;
+mod run;
