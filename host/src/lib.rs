@@ -36,6 +36,7 @@ mod socket;
 pub mod storage;
 mod tools;
 mod turn;
+pub mod workbench;
 pub mod worker;
 
 pub use config::{ServerConfig, StorageBackend};

@@ -43,10 +43,14 @@ struct Text {
 }
 
 impl RunFile {
-    /// The run file of this process, with a fresh admin token.
-    pub fn of_this_process(address: SocketAddr, clock: &dyn Clock) -> Self {
-        let token = format!("{}{}", clock.new_id().simple(), clock.new_id().simple());
-        Self { address, pid: std::process::id(), admin_token: GatewayKey::new(token) }
+    /// The run file of a server in this process.
+    pub fn of_this_process(address: SocketAddr, admin_token: GatewayKey) -> Self {
+        Self { address, pid: std::process::id(), admin_token }
+    }
+
+    /// An admin token that nobody knows.
+    pub fn fresh_token(clock: &dyn Clock) -> GatewayKey {
+        GatewayKey::new(format!("{}{}", clock.new_id().simple(), clock.new_id().simple()))
     }
 
     /// Writes the file into the state folder; the guard removes it again. A server that started later replaces it.

@@ -127,6 +127,7 @@ fn request(text: &str) -> ModelRequest {
         tools: Arc::new([]),
         max_tokens: 512,
         temperature: None,
+        stream: true,
     }
 }
 

@@ -2,20 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod admin;
+mod attachments;
 mod cancel;
 mod confirmation;
 mod connection;
 mod embedding;
 mod gateway_faults;
 mod interactions;
+mod late_storage;
 mod limits;
+mod openapi;
 mod operating;
 mod plugins;
 mod progress;
 mod python_client;
 mod resume;
 mod schemas;
+mod scoping;
 mod sessions;
 mod shutdown;
+mod titles;
 mod turns;
 mod who_may_connect;

@@ -137,7 +137,6 @@ async fn what_the_server_can_do_is_told_before_anything_is_declared() {
     let told: Value = serde_json::from_str(body).unwrap();
     assert_eq!(told["protocol"], "1.66");
     assert_eq!(told["server"], json!({"name": "jackfield", "version": env!("CARGO_PKG_VERSION")}));
-    let supports: Vec<&str> = told["supports"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-    assert!(supports.contains(&"resume") && supports.contains(&"tool_progress"), "{supports:?}");
+    assert_eq!(told["supports"], json!(["resume", "tool_progress", "identity_form", "choice_chips"]));
     server.shutdown().await;
 }

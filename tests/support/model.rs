@@ -341,10 +341,7 @@ impl State {
         if self.is_closed {
             faults.push("nothing more was to be asked".to_owned());
         }
-        let reply = match self.script.repeats && self.script.replies.len() == 1 {
-            true => self.script.replies.front().cloned(),
-            false => self.script.replies.pop_front(),
-        };
+        let reply = self.script.next_for(body["model"].as_str());
         if reply.is_none() {
             faults.push("the script is over".to_owned());
         }

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["storage", "knowledge", "model", "auth", "run_file"],
     &["plugins"],
     &["tools", "worker"],
-    &["turn"],
+    &["turn", "workbench"],
     &["actions"],
     &["socket", "http"],
     &["server"],

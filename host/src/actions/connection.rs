@@ -8,8 +8,9 @@ use std::{
 use crate::{
     auth::Caller,
     ids::{ConnectionId, ConversationId, RequestId},
-    outgoing::EventSender,
+    outgoing::{EventSender, Subscription, Subscriptions, Target},
     protocol::EventFrame,
+    storage::Session,
     turn::{Attendance, AttendanceGuard, RunningTurn},
 };
 
@@ -26,12 +27,57 @@ pub(crate) struct Connection {
     attending: HashMap<ConversationId, AttendanceGuard>,
     started: VecDeque<RequestId>,
     following: Vec<Weak<RunningTurn>>,
+    /// What the connection itself stands for: its id, its user, its organisation.
+    identity: Vec<Subscription>,
+    /// What its sessions stand for; the oldest go first.
+    subscribed: VecDeque<Subscription>,
 }
 
 impl Connection {
     /// A connection that has done nothing yet.
     pub(crate) fn new(id: ConnectionId, sender: EventSender, caller: Caller) -> Self {
-        Self { id, caller, sender, attending: HashMap::new(), started: VecDeque::new(), following: Vec::new() }
+        Self {
+            id,
+            caller,
+            sender,
+            attending: HashMap::new(),
+            started: VecDeque::new(),
+            following: Vec::new(),
+            identity: Vec::new(),
+            subscribed: VecDeque::new(),
+        }
+    }
+
+    /// Lets the connection hear what is published to it, to its user and to the organisation it acts for.
+    pub(crate) fn listen(&mut self, subscriptions: &Subscriptions, org_id: &str) {
+        let user = self.caller.principal.as_ref().map(|principal| Target::User(principal.user_id.clone()));
+        let targets = [Target::Connection(self.id), Target::Org].into_iter().chain(user);
+        let subscribe = |target| subscriptions.subscribe(org_id, target, self.id, self.sender.clone());
+        self.identity = targets.map(subscribe).collect();
+    }
+
+    /// Lets the connection hear what is published to a session that it has created or named, and to its agent. Of more
+    /// than `limit` such subscriptions the oldest go.
+    pub(crate) fn listen_to_session(&mut self, subscriptions: &Subscriptions, session: &Session, limit: usize) {
+        let org_id = &session.org_id;
+        let of_session = Target::Session(session.id);
+        if self.subscribed.iter().any(|subscription| subscription.is_to(org_id, &of_session)) {
+            return;
+        }
+        let own = [of_session, Target::Agent(session.agent_id.clone())];
+        // A widget's sessions may belong to another organisation than the anonymous connection that opened them.
+        let identity = [Target::Connection(self.id), Target::Org];
+        for target in own.into_iter().chain(identity) {
+            let mut known = self.identity.iter().chain(&self.subscribed);
+            if known.any(|subscription| subscription.is_to(org_id, &target)) {
+                continue;
+            }
+            let subscription = subscriptions.subscribe(org_id, target, self.id, self.sender.clone());
+            self.subscribed.push_back(subscription);
+            if self.subscribed.len() > limit {
+                self.subscribed.pop_front();
+            }
+        }
     }
 
     /// Queues a frame for the client.

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{Connection, Outcome, Services, done, visible};
+use super::{Connection, Outcome, Refusal, Services, done, drafts::Draft, visible};
 use crate::{
     ids::{ConversationId, ParticipantId, SessionId},
-    protocol::{ResponseData, action::CreateSession, capabilities, event::SessionReady},
+    protocol::{ErrorCode, ResponseData, action::CreateSession, capabilities, event::SessionReady},
     storage::{Conversation, PLACEHOLDER_PREFIX, Participant, ParticipantKind, Session, StorageError, contact_entries},
 };
 
@@ -16,13 +16,30 @@ const CLIENT_SUPPORTS: &str = "clientSupports";
 const DEFAULT_VISITOR: &str = "Visitor";
 
 pub(super) async fn run(services: &Services, connection: &mut Connection, create: CreateSession) -> Outcome {
-    let existing = visible::find_conversation(services, connection, create.conversation_id).await?;
-    let session = match existing {
-        Some(conversation) => resume(services, connection, conversation, &create).await?,
-        None => open(services, connection, &create).await?,
-    };
+    let session = session_for(services, connection, &create).await.map_err(not_created)?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
+    connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     done(ResponseData::SessionReady(session_ready(&session)))
+}
+
+async fn session_for(
+    services: &Services,
+    connection: &Connection,
+    create: &CreateSession,
+) -> Result<Session, StorageError> {
+    if let Some(unused) = visible::find_draft(services, connection, create.conversation_id) {
+        // Two sessions use it from now on, so it outlives the connection that created it.
+        services.write(&unused).await?;
+    }
+    match visible::find_conversation(services, connection, create.conversation_id).await? {
+        Some(conversation) => resume(services, connection, conversation, create).await,
+        None => open(services, connection, create).await,
+    }
+}
+
+fn not_created(error: StorageError) -> Refusal {
+    tracing::error!(%error, "a session could not be created");
+    Refusal::new(ErrorCode::InternalError, format!("the session could not be created: {error}"))
 }
 
 /// The ids of a session as the wire shows them.
@@ -37,7 +54,8 @@ pub(super) fn session_ready(session: &Session) -> SessionReady {
     }
 }
 
-/// A new conversation, its two participants and a session on it.
+/// A new conversation, its two participants and a session on it. Without anything that says who the visitor is, they
+/// are stored only when they are used.
 async fn open(services: &Services, connection: &Connection, create: &CreateSession) -> Result<Session, StorageError> {
     let clock = services.clock();
     let now = clock.now();
@@ -59,7 +77,12 @@ async fn open(services: &Services, connection: &Connection, create: &CreateSessi
     let visitor = visitor(services, connection, create, conversation.id);
     let agent = agent(services, create, conversation.id);
     let session = session(services, session_id, &conversation, create, supports, [visitor.id, agent.id]);
-    services.storage().create_conversation(conversation, vec![visitor, agent], session.clone()).await?;
+    if visitor.email.is_some() || visitor.phone.is_some() {
+        services.storage().create_conversation(conversation, vec![visitor, agent], session.clone()).await?;
+    } else {
+        let draft = Draft::new(conversation, vec![visitor, agent], session.clone(), connection.id);
+        services.drafts.keep(draft, &**services.storage(), now).await?;
+    }
     Ok(session)
 }
 
@@ -140,7 +163,8 @@ fn visitor(
 ) -> Participant {
     let principal = connection.caller.principal.as_ref();
     // A verified address wins over what the client says.
-    let email = principal.and_then(|principal| principal.email.clone()).or_else(|| create.user_email.clone());
+    let verified = principal.and_then(|principal| principal.email.clone()).filter(|email| !email.trim().is_empty());
+    let email = verified.or_else(|| create.user_email.clone());
     Participant {
         id: ParticipantId(services.clock().new_id()),
         conversation_id: conversation,

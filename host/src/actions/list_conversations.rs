@@ -16,6 +16,8 @@ pub(super) async fn run(services: &Services, connection: &mut Connection, list: 
         owner: connection.caller.scope.owner_filter(),
         after: list.cursor.map(|cursor| (cursor.updated_at, cursor.conversation_id)),
         contains: list.query,
+        with_empty: false,
+        skip: 0,
         limit: list.limit,
     };
     let page = services.storage().conversations(query).await?;

@@ -5,6 +5,7 @@ mod cancel;
 mod confirm_tool;
 mod connection;
 mod create_session;
+mod drafts;
 mod get_session;
 mod list_conversations;
 mod list_messages;
@@ -20,12 +21,14 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use connection::Connection;
+use drafts::{Draft, Drafts};
 
 use crate::{
     auth::AuthVerifier,
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
+    outgoing::Subscriptions,
     protocol::{Action, ActionError, ErrorCode, Event, EventFrame, Frame, ResponseData},
     storage::{SharedStorage, StorageError},
     turn::{KnowledgeChatRuntime, TurnRegistry},
@@ -39,13 +42,19 @@ pub(crate) struct Services {
     pub(crate) turns: TurnRegistry,
     /// Their tasks; closed when the server stops, so that no new one starts.
     pub(crate) turn_tasks: TaskTracker,
+    /// Creates that nobody has used yet.
+    pub(crate) drafts: Drafts,
+    /// Who hears what is published.
+    pub(crate) subscriptions: Subscriptions,
     auth: Arc<dyn AuthVerifier>,
 }
 
 impl Services {
     pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
-        let turns = TurnRegistry::new(&runtime.config.limits);
-        Arc::new(Self { runtime, turns, turn_tasks: TaskTracker::new(), auth })
+        let limits = &runtime.config.limits;
+        let (turns, drafts) = (TurnRegistry::new(limits), Drafts::new(limits.unused_sessions));
+        let (turn_tasks, subscriptions) = (TaskTracker::new(), Subscriptions::default());
+        Arc::new(Self { runtime, turns, turn_tasks, drafts, subscriptions, auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {
@@ -67,6 +76,11 @@ impl Services {
     /// The organisation that the caller acts for.
     pub(crate) fn org_of(&self, connection: &Connection) -> String {
         connection.caller.org_id(&self.config().org_id).to_owned()
+    }
+
+    /// Stores a create that is used now.
+    async fn write(&self, draft: &Draft) -> Result<(), StorageError> {
+        self.drafts.write(draft, &**self.storage(), self.clock().now()).await
     }
 
     /// An event with the current time.

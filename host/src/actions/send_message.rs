@@ -1,5 +1,5 @@
-//! `send_message`: checks everything in the protocol's order, then starts a turn. Nothing is stored and no
-//! acknowledgement is sent before every check has passed.
+//! `send_message`: checks everything in the protocol's order, then starts a turn. No message is stored and no
+//! acknowledgement is sent before every check has passed; the conversation itself is stored a little earlier.
 
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
     if services.turns.of_conversation(session.conversation_id).is_some() {
         return Err(busy(Busy::Conversation));
     }
+    if let Some(unused) = services.drafts.of_session(session.id) {
+        services.write(&unused).await?;
+    }
     if services.runtime.model.is_none() {
         let text = "no model gateway is configured: set SMOOAI_GATEWAY_KEY, or start with --model offline";
         return Err(Refusal::new(ErrorCode::LlmUnavailable, text));
@@ -30,6 +33,8 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
     if services.turn_tasks.is_closed() {
         return Err(Refusal::new(ErrorCode::InternalError, "the server is shutting down; try again when it is back"));
     }
+
+    let org_settings = services.storage().org_settings(&session.org_id).await?;
 
     let ids = TurnIds {
         turn: TurnId(services.clock().new_id()),
@@ -54,6 +59,7 @@ pub(super) async fn run(services: &Arc<Services>, connection: &mut Connection, m
         skill,
         stream: message.stream,
         principal: connection.caller.principal.clone(),
+        org_settings,
     };
     let runtime = services.runtime.clone();
     services.turn_tasks.spawn(async move { runtime.run(turn, request).await });

@@ -1,11 +1,13 @@
 //! Look-ups that only find what the caller may see: what is not theirs does not exist.
 
-use super::{Connection, Refusal, Services};
+use std::sync::Arc;
+
+use super::{Connection, Refusal, Services, drafts::Draft};
 use crate::{
     auth::UserScope,
     ids::{ConversationId, SessionId},
     protocol::ErrorCode,
-    storage::{Conversation, ParticipantKind, Session, StorageError},
+    storage::{Conversation, Participant, ParticipantKind, Session, StorageError},
 };
 
 /// The session, if the caller may use it. Naming it counts as use, and as being there to answer.
@@ -20,6 +22,7 @@ pub(super) async fn session(
     let session = found.ok_or_else(unknown)?;
     services.storage().touch_session(session.id, services.clock().now()).await?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
+    connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     Ok(session)
 }
 
@@ -30,12 +33,15 @@ pub(super) async fn find_session(
     id: Option<SessionId>,
 ) -> Result<Option<Session>, StorageError> {
     let Some(id) = id else { return Ok(None) };
+    if let Some(draft) = services.drafts.of_session(id) {
+        return Ok(sees(connection, &draft.session.org_id, &draft.participants).then(|| draft.session.clone()));
+    }
     let Some(session) = services.storage().session(id).await? else { return Ok(None) };
     let reachable = may_reach(services, connection, session.conversation_id, &session.org_id).await?;
     Ok(reachable.then_some(session))
 }
 
-/// The conversation, if the caller may read it.
+/// The conversation, if the caller may read it. One that is not stored yet does not exist.
 pub(super) async fn find_conversation(
     services: &Services,
     connection: &Connection,
@@ -47,17 +53,29 @@ pub(super) async fn find_conversation(
     Ok(reachable.then_some(conversation))
 }
 
+/// The conversation that is not stored yet, if the caller may read it.
+pub(super) fn find_draft(
+    services: &Services,
+    connection: &Connection,
+    id: Option<ConversationId>,
+) -> Option<Arc<Draft>> {
+    let draft = services.drafts.of_conversation(id?)?;
+    sees(connection, &draft.conversation.org_id, &draft.participants).then_some(draft)
+}
+
 async fn may_reach(
     services: &Services,
     connection: &Connection,
     conversation: ConversationId,
     org_id: &str,
 ) -> Result<bool, StorageError> {
-    let caller = &connection.caller;
-    if caller.scope == UserScope::Unscoped {
-        return Ok(caller.sees_by_id(org_id, []));
+    if connection.caller.scope == UserScope::Unscoped {
+        return Ok(connection.caller.sees_by_id(org_id, []));
     }
-    let participants = services.storage().participants(conversation).await?;
+    Ok(sees(connection, org_id, &services.storage().participants(conversation).await?))
+}
+
+fn sees(connection: &Connection, org_id: &str, participants: &[Participant]) -> bool {
     let visitors = participants.iter().filter(|participant| participant.kind == ParticipantKind::User);
-    Ok(caller.sees_by_id(org_id, visitors.filter_map(|visitor| visitor.email.as_deref())))
+    connection.caller.sees_by_id(org_id, visitors.filter_map(|visitor| visitor.email.as_deref()))
 }

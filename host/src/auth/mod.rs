@@ -5,16 +5,18 @@ mod verifiers;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use scope::{Caller, UserScope, normal_email};
 pub(crate) use verifiers::MODE_NONE;
 pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
 
 /// What a principal may do in the admin API; ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sees what is theirs.
+    /// Sees what is theirs. `user` means the same.
+    #[serde(alias = "user")]
     Basic,
     /// Manages content.
     Curator,
@@ -22,8 +24,19 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// The name in tokens and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Basic => "basic",
+            Role::Curator => "curator",
+            Role::Admin => "admin",
+        }
+    }
+}
+
 /// A verified caller.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Principal {
     /// Stable id of the user.

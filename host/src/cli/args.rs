@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use jackfield::config::{FlagValue, OFFLINE_MODEL};
+use jackfield_plugin_api::testing::Provider;
 use toml::Value;
 
 use crate::telemetry::LogFormat;
@@ -22,6 +23,9 @@ Exit codes:
 
 Environment: SMOOAI_GATEWAY_KEY (the gateway's key), SMOOAI_GATEWAY_URL, SMOOTH_AGENT_MODEL and the other known
 names; JACKFIELD_SECTION__KEY for every setting that `jackfield config show` lists; RUST_LOG; NO_COLOR.";
+
+/// The command that `plugins check` runs in a process of its own.
+pub(crate) const CHECK_CHILD: &str = "__plugin-check";
 
 /// A local agent server that you extend by dropping native plugins into a folder.
 ///
@@ -69,6 +73,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// What `plugins check` runs in a process of its own.
+    #[command(name = CHECK_CHILD, hide = true)]
+    CheckChild {
+        /// Where the report is written.
+        report: PathBuf,
+    },
     /// Print a completion script for your shell.
     Completions {
         /// Which shell.
@@ -83,6 +93,10 @@ pub(crate) enum PluginsCommand {
     List(ListArgs),
     /// Show what one plugin file says about itself. Runs none of its code.
     Inspect(InspectArgs),
+    /// Try everything that a host, a model's provider and a user expect of a plugin file, in a process of its own.
+    Check(CheckArgs),
+    /// Call one tool of a plugin, as a turn would.
+    Call(CallArgs),
     /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
     New(NewArgs),
 }
@@ -197,6 +211,55 @@ pub(crate) struct InspectArgs {
     /// The plugin's file.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) plugin: String,
+    /// Whose rules for tools it is held against.
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', default_values = ["openai", "anthropic", "gemini"])]
+    pub(crate) provider: Vec<Provider>,
+    /// Count warnings as failures.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Call tools that may change something, too; without it they are only looked at.
+    #[arg(long)]
+    pub(crate) call_all: bool,
+    /// How long all of it may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: u64,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CallArgs {
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) plugin: String,
+    /// The tool's name.
+    pub(crate) tool: String,
+    /// The arguments, a JSON object; @FILE reads them from a file, - from standard input.
+    #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
+    pub(crate) args: String,
+    /// Longest duration of the call, in seconds; without it, the limits of the configuration hold.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) timeout: Option<u64>,
+    /// Run the call although it may change something.
+    #[arg(long)]
+    pub(crate) approve: bool,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

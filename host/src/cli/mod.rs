@@ -9,6 +9,7 @@ mod new;
 mod plugins;
 mod serve;
 mod terminal;
+mod tryout;
 
 use std::process::ExitCode;
 
@@ -100,6 +101,13 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Plugins { command: PluginsCommand::Inspect(inspect) } => {
             plugins::inspect(sources(&global)?, &inspect, terminal)
         }
+        Command::Plugins { command: PluginsCommand::Check(args) } => {
+            on_runtime(tryout::check(sources(&global)?, &args, terminal))
+        }
+        Command::Plugins { command: PluginsCommand::Call(args) } => {
+            on_runtime(tryout::call(sources(&global)?, &args, terminal))
+        }
+        Command::CheckChild { report } => tryout::check_child(&report),
         Command::Plugins { command: PluginsCommand::New(args) } => new::new(&args, terminal),
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {

@@ -1,9 +1,6 @@
 //! `serve` and `demo`: start the server, say where it listens, run until somebody stops it.
 
-use std::net::SocketAddr;
-
 use jackfield::{
-    clock::SystemClock,
     config::{ServerConfig, Sources, state_folder},
     local::LocalServer,
     plugins::PluginReport,
@@ -60,7 +57,7 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
         // The first thing that people try is a plugin's tool, so it has to be there when the address is.
         announce_plugins(&server.plugins_settled(plugin_time).await, terminal);
     }
-    let run_file = write_run_file(sources, server.addr());
+    let run_file = write_run_file(sources, server.run_file());
     terminal.data(&format!("jackfield {} listening on {}\n", env!("CARGO_PKG_VERSION"), server.ws_url()))?;
     if without_key {
         terminal.message(
@@ -115,9 +112,9 @@ impl From<StartError> for Failure {
 }
 
 /// Without a run file the server still serves; only `chat` has to be told its address.
-pub(super) fn write_run_file(sources: &Sources, address: SocketAddr) -> Option<RunFileGuard> {
+pub(super) fn write_run_file(sources: &Sources, run_file: &RunFile) -> Option<RunFileGuard> {
     let folder = state_folder(&sources.env)?;
-    match RunFile::of_this_process(address, &SystemClock).write(&folder) {
+    match run_file.clone().write(&folder) {
         Ok(guard) => Some(guard),
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "the run file could not be written");

@@ -231,6 +231,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.model),
     },
     Setting {
+        name: "model.preamble",
+        env: &["SMOOTH_AGENT_PREAMBLE_MODEL"],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.preamble_model = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.preamble_model),
+    },
+    Setting {
+        name: "model.title",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.title_model = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.title_model),
+    },
+    Setting {
         name: "model.temperature",
         env: &[],
         flag: None,

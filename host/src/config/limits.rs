@@ -22,10 +22,21 @@ pub struct Limits {
     pub connections: usize,
     /// Sessions; the longest idle one goes first. Default 100 000.
     pub sessions: usize,
+    /// Sessions of one connection that nobody has used yet and that are therefore not stored; one more, and the oldest is
+    /// stored. Default 16.
+    pub unused_sessions: usize,
     /// Conversations; the longest idle one goes first. Default 100 000.
     pub conversations: usize,
     /// Messages of one conversation; the oldest go first. Default 10 000.
     pub messages_per_conversation: usize,
+    /// Organisations that have settings of their own; a further one is refused. Default 10 000.
+    pub org_settings: usize,
+    /// Targets that one connection listens to for published events; the oldest sessions' go first. Default 256.
+    pub subscriptions: usize,
+    /// Body of one request to the admin API; a larger one is answered 413. Default 1 MiB.
+    pub admin_body_bytes: usize,
+    /// How long the body of a request to the admin API may take to arrive. Default 30 s.
+    pub admin_body: Duration,
     /// A session unused for this long expires. Default 24 h.
     pub session_idle: Duration,
     /// Messages of the history that the model is shown. Default 50.
@@ -54,6 +65,9 @@ pub struct Limits {
     pub model_idle: Duration,
     /// Model call: longest duration. Default 600 s.
     pub model_total: Duration,
+    /// A call of a small model beside the turn (preamble, title): longest duration; then the turn does without.
+    /// Default 30 s.
+    pub model_aside: Duration,
     /// Model call: retries before the first byte. Default 3.
     pub model_retries: u32,
     /// Model call: first pause before a retry; doubles each time. Default 1 s.
@@ -193,8 +207,13 @@ impl Default for Limits {
             outgoing_events: 4096,
             connections: 10_000,
             sessions: 100_000,
+            unused_sessions: 16,
             conversations: 100_000,
             messages_per_conversation: 10_000,
+            org_settings: 10_000,
+            subscriptions: 256,
+            admin_body_bytes: MIB,
+            admin_body: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
             history_messages: 50,
             turn_log_bytes: 4 * MIB,
@@ -209,6 +228,7 @@ impl Default for Limits {
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
+            model_aside: Duration::from_secs(30),
             model_retries: 3,
             model_retry_base: Duration::from_secs(1),
             model_retry_max: Duration::from_secs(60),

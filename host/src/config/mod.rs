@@ -202,6 +202,10 @@ pub struct ServerConfig {
     pub gateway_key: Option<GatewayKey>,
     /// Default model; [`OFFLINE_MODEL`] selects the built-in one. Default `gpt-6-luna`.
     pub model: String,
+    /// Model that writes one short line while the turn's model thinks; absent switches such lines off.
+    pub preamble_model: Option<String>,
+    /// Model that titles conversations after their first answer; absent takes the title from the first message.
+    pub title_model: Option<String>,
     /// Sampling temperature; absent lets the gateway decide.
     pub temperature: Option<f64>,
     /// Ceiling of one reply, in tokens. Default 8192.
@@ -249,6 +253,8 @@ impl Default for ServerConfig {
             gateway_url: "https://llm.smoo.ai/v1".to_owned(),
             gateway_key: None,
             model: "gpt-6-luna".to_owned(),
+            preamble_model: None,
+            title_model: None,
             temperature: None,
             max_tokens: 8192,
             max_iterations: 20,

@@ -65,6 +65,11 @@ impl GuardPolicy {
         })
     }
 
+    /// The pages that the operator listed.
+    pub(crate) fn listed_origins(&self) -> &[WebOrigin] {
+        &self.origins
+    }
+
     /// Decides on one request. A header that is there but is not text is passed as unreadable text.
     ///
     /// # Errors

@@ -14,6 +14,10 @@ use crate::{
 };
 
 /// Everything that is counted, and what can be looked up at the moment.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "server", security(()),
+    responses((status = 200, content_type = CONTENT_TYPE, body = String, description = "the metrics"))
+)]
 pub(super) async fn scrape(State(live): State<Arc<Live>>) -> ([(HeaderName, &'static str); 1], String) {
     let totals = live.queues.totals();
     let now = Now { connections: totals.connections, queued_bytes: totals.bytes, plugins: plugins_now(&live.plugins) };

@@ -1,13 +1,16 @@
 //! The HTTP surface: a few routes behind the Host and Origin guard. The WebSocket itself is in `socket`.
 
+mod admin;
 mod guard;
 mod metrics;
+mod openapi;
 mod schema;
 mod standing;
 
 use std::sync::Arc;
 
 use axum::{Json, Router, middleware, routing::get};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use guard::BindRefusal;
 pub(crate) use guard::{GuardPolicy, GuardPolicyError, bind_allowed};
@@ -19,17 +22,40 @@ use crate::{
 
 /// All routes, behind the guard.
 pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
-    Router::new()
+    let described = OpenApiRouter::with_openapi(openapi::preamble(&live))
+        .routes(routes!(health))
+        .routes(routes!(standing::ready))
+        .routes(routes!(standing::version))
+        .routes(routes!(metrics::scrape))
+        .routes(routes!(capabilities))
+        .routes(routes!(openapi::describe))
+        .routes(routes!(schema::index))
+        .routes(routes!(schema::document))
+        .merge(admin::routes(&live, policy.listed_origins()));
+    let (router, description) = described.split_for_parts();
+    router
         .route("/ws", get(socket::upgrade))
-        .route("/health", get(|| async { "ok" }))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/readyz", get(standing::ready))
-        .route("/version", get(standing::version))
-        .route("/metrics", get(metrics::scrape))
+        .route("/healthz", get(health))
         .route("/schema", get(schema::index))
-        .route("/schema/", get(schema::index))
-        .route("/schema/{file}", get(schema::document))
-        .route("/capabilities", get(|| async { Json(Capabilities::of_this_server()) }))
+        .layer(openapi::layer(&description))
         .layer(middleware::from_fn_with_state(Arc::new(policy), guard::guard))
         .with_state(live)
+}
+
+/// Whether the server answers.
+#[utoipa::path(
+    get, path = "/health", operation_id = "health", tag = "server", security(()),
+    responses((status = 200, content_type = "text/plain", body = String, description = "it does"))
+)]
+async fn health() -> &'static str {
+    "ok"
+}
+
+/// What this server can do beyond the protocol that every client knows.
+#[utoipa::path(
+    get, path = "/capabilities", operation_id = "capabilities", tag = "server", security(()),
+    responses((status = 200, body = Capabilities, description = "its capabilities"))
+)]
+async fn capabilities() -> Json<Capabilities> {
+    Json(Capabilities::of_this_server())
 }

@@ -54,11 +54,23 @@ fn text(value: &impl Serialize) -> Bytes {
 }
 
 /// What there is, with the address of each.
+#[utoipa::path(
+    get, path = "/schema/", operation_id = "listSchemas", tag = "server", security(()),
+    responses((status = 200, content_type = "application/json", body = Object, description = "the list"))
+)]
 pub(super) async fn index() -> Response {
     found("application/json", &TEXTS[""])
 }
 
-/// One schema.
+/// The JSON Schema of one frame.
+#[utoipa::path(
+    get, path = "/schema/{file}", operation_id = "readSchema", tag = "server", security(()),
+    params(("file" = String, Path, description = "the last part of an address of the list")),
+    responses(
+        (status = 200, content_type = "application/schema+json", body = Object, description = "the schema"),
+        (status = 404, content_type = "text/plain", body = String, description = "there is no such schema")
+    )
+)]
 pub(super) async fn document(Path(file): Path<String>) -> Response {
     match TEXTS.get(&file).filter(|_| !file.is_empty()) {
         Some(text) => found("application/schema+json", text),

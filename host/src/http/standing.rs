@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{protocol::capabilities::PROTOCOL, socket::Live};
 
 /// Whether messages are answered as the operator wants them answered.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
     ready: bool,
     /// The server is on its way down.
@@ -18,7 +19,7 @@ pub(super) struct Readiness {
 }
 
 /// A required plugin that is not there.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Missing {
     plugin: String,
     /// Where it is in its life; `absent` when no folder has it. The reason is in the log and in `plugins list`.
@@ -26,6 +27,13 @@ struct Missing {
 }
 
 /// 200 when the server is ready, 503 when it is not.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "ready", tag = "server", security(()),
+    responses(
+        (status = 200, body = Readiness, description = "it is ready"),
+        (status = 503, body = Readiness, description = "it is not, and why")
+    )
+)]
 pub(super) async fn ready(State(live): State<Arc<Live>>) -> (StatusCode, Json<Readiness>) {
     let snapshot = live.plugins.snapshot();
     let missing = live.plugins.required_pending().into_iter().map(|id| {
@@ -40,7 +48,7 @@ pub(super) async fn ready(State(live): State<Arc<Live>>) -> (StatusCode, Json<Re
 }
 
 /// What is running.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Version {
     name: &'static str,
     version: &'static str,
@@ -52,6 +60,10 @@ pub(super) struct Version {
 }
 
 /// What is running.
+#[utoipa::path(
+    get, path = "/version", operation_id = "version", tag = "server", security(()),
+    responses((status = 200, body = Version, description = "program, protocol and plugin interface"))
+)]
 pub(super) async fn version() -> Json<Version> {
     Json(Version {
         name: env!("CARGO_PKG_NAME"),

@@ -99,10 +99,13 @@ pub(super) fn parse(body: &[u8]) -> Option<BTreeMap<String, ModelInfo>> {
         let info = entry.get("model_info").unwrap_or(&Value::Null);
         let price = |key: &str| info.get(key).and_then(Value::as_f64).filter(|price| *price >= 0.0);
         let ceiling = info.get("max_output_tokens").and_then(Value::as_f64).filter(|tokens| *tokens >= 1.0);
+        let use_cases = info.get("use_cases").and_then(Value::as_array).into_iter().flatten();
         let info = ModelInfo {
             max_output_tokens: ceiling.map(|tokens| tokens as u32),
             input_cost_per_token: price("input_cost_per_token"),
             output_cost_per_token: price("output_cost_per_token"),
+            tier: info.get("model_tier").and_then(Value::as_str).map(str::to_owned),
+            use_cases: use_cases.filter_map(Value::as_str).map(str::to_owned).collect(),
         };
         Some((name.to_owned(), info))
     });
@@ -118,7 +121,8 @@ mod tests {
     fn reads_what_is_there_and_skips_what_is_odd() {
         let models = parse(
             br#"{"data":[
-                {"model_name":"a","model_info":{"max_output_tokens":4096,"input_cost_per_token":1e-6,"output_cost_per_token":2e-6}},
+                {"model_name":"a","model_info":{"max_output_tokens":4096,"input_cost_per_token":1e-6,"output_cost_per_token":2e-6,
+                    "model_tier":"small","use_cases":["titles",7]}},
                 {"model_name":"b","model_info":{"max_output_tokens":null,"input_cost_per_token":"free"}},
                 {"model_name":"c"},
                 {"id":"nameless"}
@@ -127,6 +131,7 @@ mod tests {
         .unwrap();
         assert_eq!(models.keys().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!((models["a"].max_output_tokens, models["a"].output_cost_per_token), (Some(4096), Some(2e-6)));
+        assert_eq!((models["a"].tier.as_deref(), &*models["a"].use_cases), (Some("small"), &["titles".to_owned()][..]));
         assert_eq!(models["b"], ModelInfo::default());
         assert!(parse(b"{\"detail\":\"not found\"}").is_none() && parse(b"<html>").is_none());
     }

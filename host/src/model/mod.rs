@@ -113,6 +113,8 @@ pub struct ModelRequest {
     pub max_tokens: u32,
     /// Sampling temperature; absent lets the gateway decide.
     pub temperature: Option<f64>,
+    /// Whether the reply is wanted piece by piece. One that is not still comes as events, all at once.
+    pub stream: bool,
 }
 
 /// Tokens and money of one model call.
@@ -226,4 +228,8 @@ pub struct ModelInfo {
     pub input_cost_per_token: Option<f64>,
     /// US dollars a token of the reply.
     pub output_cost_per_token: Option<f64>,
+    /// The gateway's class of the model.
+    pub tier: Option<String>,
+    /// What the gateway recommends it for.
+    pub use_cases: Vec<String>,
 }

@@ -82,8 +82,8 @@ impl RequestBody {
             bytes.extend_from_slice(&tools.serialised(&request.tools));
             bytes.extend_from_slice(b",\"tool_choice\":\"auto\"");
         }
-        bytes.extend_from_slice(b",\"stream\":true");
-        if !dialect.no_stream_options {
+        bytes.extend_from_slice(if request.stream { b",\"stream\":true" } else { b",\"stream\":false" });
+        if request.stream && !dialect.no_stream_options {
             bytes.extend_from_slice(b",\"stream_options\":{\"include_usage\":true}");
         }
         bytes.push(b'}');
@@ -230,7 +230,8 @@ fn user_content<'a>(text: &'a str, images: &'a [ModelImage]) -> WireContent<'a> 
     if images.is_empty() {
         return WireContent::Text(text);
     }
-    let text = Some(WirePart::Text { text }).filter(|_| !text.is_empty());
+    // Some providers refuse a part that says nothing.
+    let text = Some(WirePart::Text { text }).filter(|_| !text.trim().is_empty());
     let images = images
         .iter()
         .map(|image| WirePart::ImageUrl { image_url: WireImage { url: &image.url, detail: image.detail.as_deref() } });
@@ -270,7 +271,14 @@ mod tests {
     use crate::ids::ToolCallId;
 
     fn request(messages: Vec<ModelMessage>) -> ModelRequest {
-        ModelRequest { model: "m-1".to_owned(), messages, tools: Arc::new([]), max_tokens: 512, temperature: None }
+        ModelRequest {
+            model: "m-1".to_owned(),
+            messages,
+            tools: Arc::new([]),
+            max_tokens: 512,
+            temperature: None,
+            stream: true,
+        }
     }
 
     fn body(request: &ModelRequest) -> Value {

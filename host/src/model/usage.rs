@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn prices_are_per_token() {
         let info =
-            ModelInfo { max_output_tokens: None, input_cost_per_token: Some(0.001), output_cost_per_token: Some(0.01) };
+            ModelInfo { input_cost_per_token: Some(0.001), output_cost_per_token: Some(0.01), ..ModelInfo::default() };
         assert!((measured(10, 5).price(Some(&info)) - 0.06).abs() < 1e-12);
         assert_eq!(measured(10, 5).price(None), 0.0);
     }

@@ -15,6 +15,7 @@
 
 mod open;
 mod queue;
+mod subscriptions;
 
 use std::{
     fmt,
@@ -29,6 +30,7 @@ use tokio::sync::Notify;
 pub(crate) use open::OpenQueues;
 use queue::Queue;
 pub(crate) use queue::QueueLimits;
+pub(crate) use subscriptions::{Subscription, Subscriptions, Target};
 
 use crate::protocol::EventFrame;
 

@@ -111,7 +111,7 @@ const FOLDER_FILE: &str = "plugin.toml";
 /// A `plugin.toml` holds one line; more than this is something else.
 const FOLDER_FILE_BYTES: u64 = 64 * 1024;
 /// Suffix of this system's dynamic libraries.
-pub(super) const OWN_SUFFIX: &str = if cfg!(windows) {
+pub(crate) const OWN_SUFFIX: &str = if cfg!(windows) {
     "dll"
 } else if cfg!(target_vendor = "apple") {
     "dylib"

@@ -42,6 +42,7 @@ mod worker;
 
 pub use confinement::Confinement;
 pub use discover::FolderError;
+pub(crate) use discover::OWN_SUFFIX;
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use permissions::{Decision, Permitted, PermittedExec, asked_texts};
 pub use private::PrivateFolderError;

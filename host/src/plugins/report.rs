@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Confinement, Decision, Permitted, PluginEntry, PluginState, host_facts,
@@ -16,13 +17,14 @@ use crate::{
 };
 
 /// One plugin as lists show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct PluginReport {
     /// Its id, or the file's name where there is no readable manifest.
     pub id: String,
     /// The author's version of it.
     pub version: Option<String>,
     /// The file.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// The state's name.
     pub state: &'static str,

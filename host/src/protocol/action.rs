@@ -569,7 +569,10 @@ impl Fields {
     }
 
     fn required_request_id(&self) -> Result<RequestId, ActionError> {
-        let missing = || self.invalid("field \"requestId\" is missing; this action needs a string to answer under");
+        let missing = || match self.get("requestId") {
+            None => self.invalid("field \"requestId\" is missing; this action needs a string to answer under"),
+            Some(other) => self.invalid(format!("field \"requestId\" must be a string, it is {}", describe(other))),
+        };
         self.request_id.clone().ok_or_else(missing)
     }
 

@@ -1,6 +1,7 @@
 //! What a client may declare in `supports`, and what this server answers to it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The session gets `seq` and `turnId`, and may send `resume_turn`. Counts only in the session's own create frame.
 pub const RESUME: &str = "resume";
@@ -24,10 +25,10 @@ pub fn is_per_session(flag: &str) -> bool {
 pub const PROTOCOL: &str = "1.66";
 
 /// What a session may declare here to some effect.
-const SUPPORTED: [&str; 2] = [RESUME, TOOL_PROGRESS];
+const SUPPORTED: [&str; 4] = [RESUME, TOOL_PROGRESS, IDENTITY_FORM, CHOICE_CHIPS];
 
 /// What this server can do, for clients that want to know before they declare anything: `GET /capabilities`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Capabilities {
     /// Version of the protocol.
     pub protocol: &'static str,
@@ -38,7 +39,7 @@ pub struct Capabilities {
 }
 
 /// The program behind the socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ServerInfo {
     /// Its name.
     pub name: &'static str,

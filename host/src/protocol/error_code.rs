@@ -1,4 +1,5 @@
-//! Every error code that can stand in an `error` frame, in one list. Clients branch on these and never on prose.
+//! Every error code that can stand in an `error` frame or in a refusal of the admin API, which has the same form, in one
+//! list. Clients branch on these and never on prose.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// Why a frame was refused or a turn failed, as the client sees it.
+        /// Why something was refused or a turn failed, as the client sees it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
@@ -65,6 +66,26 @@ error_codes! {
     StorageError = "STORAGE_ERROR",
     /// The server failed; the same frame may be sent again.
     InternalError = "INTERNAL_ERROR",
+    /// Admin API: no token came with the request.
+    Unauthenticated = "UNAUTHENTICATED",
+    /// Admin API: the token is wrong, expired or not for this server.
+    InvalidToken = "INVALID_TOKEN",
+    /// Admin API: the token carries no role that this server knows.
+    MissingRole = "MISSING_ROLE",
+    /// Admin API: the caller may not do this.
+    Forbidden = "FORBIDDEN",
+    /// Admin API: tokens cannot be checked.
+    AuthMisconfigured = "AUTH_MISCONFIGURED",
+    /// Admin API: there is no such thing, or not for this caller; which of the two is not said.
+    NotFound = "NOT_FOUND",
+}
+
+impl ErrorCode {
+    /// Whether only refusals of the admin API have it, and no frame.
+    pub fn is_admin_only(self) -> bool {
+        use ErrorCode::*;
+        matches!(self, Unauthenticated | InvalidToken | MissingRole | Forbidden | AuthMisconfigured | NotFound)
+    }
 }
 
 impl fmt::Display for ErrorCode {
@@ -79,7 +100,8 @@ impl JsonSchema for ErrorCode {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let codes: Vec<&str> = Self::ALL.iter().map(|code| code.as_str()).collect();
+        let of_frames = Self::ALL.iter().filter(|code| !code.is_admin_only());
+        let codes: Vec<&str> = of_frames.map(|code| code.as_str()).collect();
         json_schema!({"type": "string", "enum": codes})
     }
 }

@@ -1,7 +1,7 @@
 //! What a client is told: one typed [`Event`] becomes one frame of text. This is the only place that writes frames, and
 //! it writes exactly the keys of the protocol, because published clients drop a frame with one key too many.
 
-use std::{borrow::Cow, fmt::Write as _, io};
+use std::{borrow::Cow, fmt::Write as _, io, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -67,6 +67,8 @@ pub enum Event {
     OtpInvalid(OtpRejection),
     /// The turn still runs.
     Keepalive,
+    /// The text of a whole frame, a JSON object that an admin published. It is sent exactly as it was given.
+    Published(Arc<str>),
 }
 
 /// What an `immediate_response` carries; its status and its prose follow from it.
@@ -434,9 +436,10 @@ impl EventFrame {
     /// Appends the frame's text. `with_seq` says that the session declared `resume`: it then gets the event's number
     /// and, in the acknowledgement of a turn, the turn's id.
     pub fn write_json(&self, out: &mut String, with_seq: bool) {
-        match self.event.token() {
-            Some(token) => self.write_token(out, with_seq, token),
-            None => {
+        match (self.event.token(), &self.event) {
+            (Some(token), _) => self.write_token(out, with_seq, token),
+            (None, Event::Published(text)) => out.push_str(text),
+            (None, _) => {
                 let frame = Numbered { frame: self, with_seq };
                 out.push_str(&serde_json::to_string(&frame).expect("events hold only what JSON can hold"));
             }
@@ -452,9 +455,10 @@ impl EventFrame {
 
     /// How many bytes the frame's text has, about: a token's may grow by what has to be escaped.
     pub fn wire_len(&self) -> usize {
-        match self.event.token() {
-            Some(token) => self.token_len(token),
-            None => {
+        match (self.event.token(), &self.event) {
+            (Some(token), _) => self.token_len(token),
+            (None, Event::Published(text)) => text.len(),
+            (None, _) => {
                 let mut counter = ByteCounter(0);
                 let frame = Numbered { frame: self, with_seq: true };
                 serde_json::to_writer(&mut counter, &frame).expect("events hold only what JSON can hold");
@@ -504,7 +508,7 @@ impl EventFrame {
 }
 
 impl Event {
-    /// The `type` on the wire.
+    /// The `type` on the wire; a published event's own `type` is inside its text.
     pub fn type_name(&self) -> &'static str {
         match self {
             Event::Pong => "pong",
@@ -524,6 +528,7 @@ impl Event {
             Event::OtpVerified { .. } => "otp_verified",
             Event::OtpInvalid(_) => "otp_invalid",
             Event::Keepalive => "keepalive",
+            Event::Published(_) => "published",
         }
     }
 
@@ -656,6 +661,7 @@ impl Numbered<'_> {
             Event::OtpVerified { message } => self.serialize_data(map, "data", &Message { message }),
             Event::OtpInvalid(data) => self.serialize_data(map, "data", data),
             Event::Keepalive => map.serialize_entry("data", &Keepalive { request_id: self.frame.request_id.as_ref() }),
+            Event::Published(_) => unreachable!("a published event is a frame of its own and has no other body"),
         }
     }
 

@@ -289,7 +289,7 @@ impl FromStr for ConversationCursor {
 pub struct NotACursor;
 
 /// Longest title, in characters.
-const TITLE_CHARS: usize = 60;
+pub const TITLE_CHARS: usize = 60;
 
 /// A title as it is stored: runs of white space become one space, quotes, asterisks, backticks and hashes around it go,
 /// and it is cut to 60 characters. Empty when nothing is left.

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::{StartError, build_state, serve};
 use crate::{
     auth::{AuthVerifier, MODE_NONE},
-    clock::SystemClock,
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     http::bind_allowed,
     plugins::{PluginReport, Plugins},
@@ -230,17 +229,18 @@ impl LocalServerBuilder {
             state = state.with_prompt_composer(composer);
         }
         state = state.with_tool_hooks(hooks);
-        let run_file = match state_dir {
+        let run_file = RunFile::of_this_process(addr, state.admin_token.clone());
+        let written = match state_dir {
             None => None,
             Some(folder) => {
-                let file = RunFile::of_this_process(addr, &SystemClock);
-                Some(file.write(&folder).map_err(|source| StartError::StateDir { folder, source })?)
+                let written = run_file.clone().write(&folder);
+                Some(written.map_err(|source| StartError::StateDir { folder, source })?)
             }
         };
         let stop = CancellationToken::new();
         let plugins = state.plugins.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, plugins, stop, task: Some(task), _run_file: run_file })
+        Ok(LocalServer { addr, plugins, run_file, stop, task: Some(task), _written: written })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -287,10 +287,11 @@ impl fmt::Debug for LocalServerBuilder {
 pub struct LocalServer {
     addr: SocketAddr,
     plugins: Arc<Plugins>,
+    run_file: RunFile,
     stop: CancellationToken,
     task: Option<JoinHandle<Result<(), StartError>>>,
     /// Removes the run file when the handle goes.
-    _run_file: Option<RunFileGuard>,
+    _written: Option<RunFileGuard>,
 }
 
 impl LocalServer {
@@ -307,6 +308,12 @@ impl LocalServer {
     /// What a client connects to.
     pub fn ws_url(&self) -> String {
         format!("ws://{}/ws", self.addr)
+    }
+
+    /// What the run file of this server says, the per-run admin token included. Whether it is written is up to
+    /// [`state_dir`](LocalServerBuilder::state_dir) and to whoever holds this.
+    pub fn run_file(&self) -> &RunFile {
+        &self.run_file
     }
 
     /// Waits until every plugin that was found at the start either offers its tools or has a reason not to, and

@@ -6,7 +6,7 @@ mod shutdown;
 use std::{net::SocketAddr, sync::Arc};
 
 use axum::{Router, serve::ListenerExt};
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::{
     metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
     plugins::{Plugins, PluginsError},
+    run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
@@ -93,6 +94,7 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    admin_token: GatewayKey,
     metrics: Metrics,
 }
 
@@ -124,6 +126,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         model: model_client(&config, &clock)?,
         metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
+        admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
         plugins,
@@ -196,7 +199,7 @@ impl AppState {
             metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, stop)
+        Live::new(services, self.plugins, self.admin_token, stop)
     }
 }
 

@@ -6,8 +6,11 @@ use serde_json::json;
 
 use crate::socket::Live;
 
-/// How often idle sessions are looked for.
+/// How often idle sessions are looked for, unless they expire sooner than that.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// And at most this often.
+const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
 /// What a cancelled turn and a closed connection may still use to end.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -64,7 +67,8 @@ pub(super) async fn drain(live: &Arc<Live>) {
 /// conversations are gone.
 pub(super) async fn expire_idle(live: Arc<Live>) {
     let services = &live.services;
-    let mut ticks = tokio::time::interval(EXPIRY_INTERVAL);
+    let period = EXPIRY_INTERVAL.min(services.config().limits.session_idle / 2).max(EXPIRY_INTERVAL_MIN);
+    let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

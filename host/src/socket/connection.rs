@@ -85,9 +85,10 @@ async fn stopped_and_quiet(live: &Live, connection: &Connection) {
     }
 }
 
-/// A turn belongs to its conversation: that its connection goes matters only when the configuration says so, and then
-/// only when no other connection follows the turn.
+/// What was created and never used goes with the connection. A turn belongs to its conversation: that its connection
+/// goes matters only when the configuration says so, and then only when no other connection follows the turn.
 fn leave(live: &Live, connection: &Connection) {
+    live.services.drafts.discard(connection.id);
     let policy = live.services.config().on_disconnect;
     for turn in connection.following() {
         let is_followed = turn.log.unsubscribe(connection.id);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -13,6 +14,8 @@ pub(crate) struct Live {
     pub(crate) services: Arc<Services>,
     /// The plugins, to be told and stopped.
     pub(crate) plugins: Arc<Plugins>,
+    /// Lets its holder change which code the server runs; good until the server ends.
+    pub(crate) admin_token: GatewayKey,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
@@ -24,11 +27,17 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(services: Arc<Services>, plugins: Arc<Plugins>, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        plugins: Arc<Plugins>,
+        admin_token: GatewayKey,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
         Arc::new(Self {
             services,
             plugins,
+            admin_token,
             stop,
             sockets: TaskTracker::new(),
             queues: OpenQueues::default(),

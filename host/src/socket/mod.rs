@@ -13,4 +13,4 @@ mod live;
 mod upgrade;
 
 pub(crate) use live::Live;
-pub(crate) use upgrade::upgrade;
+pub(crate) use upgrade::{bearer_header, upgrade};

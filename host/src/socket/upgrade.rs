@@ -92,16 +92,23 @@ async fn identify(live: &Live, query_token: Option<&str>, headers: &HeaderMap) -
 
 /// The token of the query, which browsers can send, or of the header, which programs prefer. Empty counts as absent.
 fn bearer(query_token: Option<&str>, headers: &HeaderMap) -> Option<String> {
-    let from_header = || {
-        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "))
-    };
     let token = query_token.map(str::trim).filter(|token| !token.is_empty());
-    token.or_else(|| from_header().map(str::trim).filter(|token| !token.is_empty())).map(str::to_owned)
+    token.or_else(|| bearer_header(headers)).map(str::to_owned)
+}
+
+/// The token of the `Authorization` header. Empty counts as absent.
+pub(crate) fn bearer_header(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "))?;
+    Some(token.trim()).filter(|token| !token.is_empty())
 }
 
 /// What an action needs to know about the connection it came on.
 pub(super) fn describe(live: &Live, principal: Option<Principal>, sender: crate::outgoing::EventSender) -> Connection {
-    let id = crate::ids::ConnectionId(live.services.clock().new_id());
-    Connection::new(id, sender, Caller::new(principal, Some(live.services.auth().mode())))
+    let services = &live.services;
+    let id = crate::ids::ConnectionId(services.clock().new_id());
+    let mut connection = Connection::new(id, sender, Caller::new(principal, Some(services.auth().mode())));
+    let org_id = services.org_of(&connection);
+    connection.listen(&services.subscriptions, &org_id);
+    connection
 }

@@ -21,6 +21,7 @@ macro_rules! storage_contract {
             paging_is_stable_while_messages_arrive,
             an_unknown_cursor_is_told_apart,
             messages_before_an_instant,
+            messages_are_read_forwards_too,
             the_clock_may_go_backwards,
             the_oldest_messages_go_first,
             lists_are_by_last_change_and_without_empty_ones,
@@ -33,6 +34,8 @@ macro_rules! storage_contract {
             using_a_session_keeps_its_conversation,
             what_is_gone_cannot_be_changed,
             failed_turns_and_images_are_kept,
+            a_title_is_given_once_and_moves_nothing,
+            an_organisations_settings_are_its_own,
         );
     };
     ($make:expr => $($name:ident,)*) => {$(
@@ -142,7 +145,15 @@ async fn texts(storage: &SharedStorage, before: MessagesBefore, limit: usize) ->
 
 fn query(limit: usize) -> ConversationQuery {
     let org_id = "org".to_owned();
-    ConversationQuery { org_id, owner: OwnerFilter::Everyone, after: None, contains: None, limit }
+    ConversationQuery {
+        org_id,
+        owner: OwnerFilter::Everyone,
+        after: None,
+        contains: None,
+        with_empty: false,
+        skip: 0,
+        limit,
+    }
 }
 
 async fn listed(storage: &SharedStorage, query: ConversationQuery) -> Vec<ConversationId> {
@@ -235,6 +246,20 @@ pub(crate) async fn messages_before_an_instant(make: Make<'_>) {
     assert_eq!(texts(&storage, MessagesBefore::Instant(at(9)), 1).await, (vec!["3".into()], true));
 }
 
+pub(crate) async fn a_title_is_given_once_and_moves_nothing(make: Make<'_>) {
+    let storage = filled(make, Limits::default(), 2).await;
+    say(&storage, 0, "hello", at(1)).await;
+    assert!(storage.title_conversation(conversation_id(0), "first").await.unwrap());
+    assert!(!storage.title_conversation(conversation_id(0), "second").await.unwrap());
+    let row = storage.conversation(conversation_id(0)).await.unwrap().unwrap();
+    assert_eq!((row.name.as_str(), row.updated_at), ("first", at(1)));
+
+    storage.rename_conversation(conversation_id(1), "chosen", at(2)).await.unwrap();
+    assert!(!storage.title_conversation(conversation_id(1), "late").await.unwrap());
+    assert_eq!(storage.conversation(conversation_id(1)).await.unwrap().unwrap().name, "chosen");
+    assert!(!storage.title_conversation(conversation_id(9), "nobody").await.unwrap());
+}
+
 pub(crate) async fn the_clock_may_go_backwards(make: Make<'_>) {
     let storage = filled(make, Limits::default(), 1).await;
     say(&storage, 0, "first", at(10)).await;
@@ -270,10 +295,18 @@ pub(crate) async fn lists_are_by_last_change_and_without_empty_ones(make: Make<'
         id: conversation_id(2),
         name: "a title".to_owned(),
         first_inbound_text: Some("a".into()),
+        created_at: at(2),
         updated_at: at(22),
         message_count: 1,
     };
     assert_eq!(page.rows[0], expected);
+    // An admin sees the empty ones, too, and pages by number.
+    let all = |skip, limit| ConversationQuery { with_empty: true, skip, ..query(limit) };
+    assert_eq!(listed(&storage, all(0, 9)).await, [3, 2, 1, 0].map(conversation_id));
+    assert_eq!(listed(&storage, all(1, 2)).await, [2, 1].map(conversation_id));
+    assert_eq!(listed(&storage, all(4, 2)).await, []);
+    assert!(storage.conversations(all(1, 2)).await.unwrap().has_more);
+    assert!(!storage.conversations(all(2, 2)).await.unwrap().has_more);
 }
 
 pub(crate) async fn lists_page_by_key(make: Make<'_>) {
@@ -311,6 +344,13 @@ pub(crate) async fn lists_are_filtered_by_organisation_owner_and_text(make: Make
     assert_eq!(listed(&storage, ConversationQuery { owner: ann, ..query(9) }).await, [3, 1, 0].map(conversation_id));
     let ownerless = ConversationQuery { owner: OwnerFilter::OwnerlessOnly, ..query(9) };
     assert_eq!(listed(&storage, ownerless).await, [3, 0].map(conversation_id));
+
+    let (conversation, session) = create(8, at(0));
+    let carl = Participant { external_id: Some("carl".to_owned()), ..visitor(conversation.id, None) };
+    storage.create_conversation(conversation, vec![carl], session).await.unwrap();
+    say(&storage, 8, "from carl", at(0)).await;
+    let of_carl = ConversationQuery { owner: OwnerFilter::Visitor("carl".to_owned()), ..query(9) };
+    assert_eq!(listed(&storage, of_carl).await, [conversation_id(8)]);
 
     let containing = |needle: &str| ConversationQuery { contains: Some(needle.to_owned()), ..query(9) };
     assert_eq!(listed(&storage, containing("text 2")).await, [conversation_id(2)]);
@@ -407,4 +447,44 @@ pub(crate) async fn failed_turns_and_images_are_kept(make: Make<'_>) {
     assert_eq!(page.rows, vec![failed, with_image]);
     let row = storage.conversations(query(1)).await.unwrap().rows.remove(0);
     assert_eq!(row.first_inbound_text, None, "a picture alone gives no title");
+}
+
+pub(crate) async fn messages_are_read_forwards_too(make: Make<'_>) {
+    let storage = filled(make, Limits { messages_per_conversation: 5, ..Limits::default() }, 1).await;
+    for number in 0..7 {
+        say(&storage, 0, &number.to_string(), at(number)).await;
+    }
+    let id = conversation_id(0);
+    let (mut after, mut read) = (None, Vec::new());
+    loop {
+        let page = storage.messages_after(id, after, 2).await.unwrap().unwrap();
+        after = page.rows.last().map(|row| row.id);
+        read.extend(page.rows.iter().map(|row| row.text.to_string()));
+        if !page.has_more {
+            break;
+        }
+    }
+    assert_eq!(read, ["2", "3", "4", "5", "6"]);
+    assert_eq!(storage.messages_after(id, Some(MessageId(Uuid::from_u128(1))), 2).await.unwrap(), None);
+    let empty = storage.messages_after(conversation_id(9), None, 2).await.unwrap().unwrap();
+    assert!(empty.rows.is_empty() && !empty.has_more);
+}
+
+pub(crate) async fn an_organisations_settings_are_its_own(make: Make<'_>) {
+    let storage = make(&Limits { org_settings: 2, ..Limits::default() });
+    let settings = |model: &str| OrgSettings {
+        model: Some(model.to_owned()),
+        system_prompt: "Be brief.".to_owned(),
+        persona: None,
+        default_tools: vec!["knowledge_search".to_owned()],
+        updated_at: at(0),
+    };
+    assert_eq!(storage.org_settings("a").await.unwrap(), None);
+    storage.set_org_settings("a", settings("one")).await.unwrap();
+    storage.set_org_settings("b", settings("two")).await.unwrap();
+    let full = storage.set_org_settings("c", settings("three")).await.unwrap_err();
+    assert_eq!(full, StorageError::Full { limit: "org_settings", max: 2 });
+    storage.set_org_settings("a", settings("four")).await.unwrap();
+    assert_eq!(*storage.org_settings("a").await.unwrap().unwrap(), settings("four"));
+    assert_eq!(*storage.org_settings("b").await.unwrap().unwrap(), settings("two"));
 }

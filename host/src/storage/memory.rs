@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     fmt, mem,
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -23,12 +23,13 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    Conversation, ConversationQuery, ConversationSummary, Message, MessagesBefore, OwnerFilter, PLACEHOLDER_PREFIX,
-    Page, Participant, ParticipantKind, Session, StorageAdapter, StorageError, message_log::MessageLog,
+    Conversation, ConversationQuery, ConversationSummary, Message, MessagesBefore, OrgSettings, OwnerFilter,
+    PLACEHOLDER_PREFIX, Page, Participant, ParticipantKind, Session, StorageAdapter, StorageError,
+    message_log::MessageLog,
 };
 use crate::{
     config::Limits,
-    ids::{ConversationId, SessionId},
+    ids::{ConversationId, MessageId, SessionId},
 };
 
 /// Rows that one lock of the list or of expiry may look at.
@@ -41,16 +42,19 @@ pub struct InMemoryStorageAdapter {
     sessions_max: usize,
     conversations_max: usize,
     messages_max: usize,
+    orgs_max: usize,
 }
 
 impl InMemoryStorageAdapter {
-    /// An empty storage. Of the limits it uses `sessions`, `conversations` and `messages_per_conversation`.
+    /// An empty storage. Of the limits it uses `sessions`, `conversations`, `messages_per_conversation` and
+    /// `org_settings`.
     pub fn new(limits: &Limits) -> Self {
         Self {
             state: Mutex::default(),
             sessions_max: limits.sessions,
             conversations_max: limits.conversations,
             messages_max: limits.messages_per_conversation,
+            orgs_max: limits.org_settings,
         }
     }
 
@@ -134,6 +138,16 @@ impl StorageAdapter for InMemoryStorageAdapter {
         Ok(true)
     }
 
+    async fn title_conversation(&self, id: ConversationId, name: &str) -> Result<bool, StorageError> {
+        let mut state = self.state();
+        let Ok(row) = state.row_mut(id) else { return Ok(false) };
+        let is_untitled = row.conversation.name.starts_with(PLACEHOLDER_PREFIX);
+        if is_untitled {
+            row.conversation.name = name.to_owned();
+        }
+        Ok(is_untitled)
+    }
+
     async fn set_conversation_metadata(
         &self,
         id: ConversationId,
@@ -170,11 +184,23 @@ impl StorageAdapter for InMemoryStorageAdapter {
         })
     }
 
-    async fn conversations(&self, query: ConversationQuery) -> Result<Page<ConversationSummary>, StorageError> {
+    async fn messages_after(
+        &self,
+        id: ConversationId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Option<Page<Message>>, StorageError> {
+        let state = self.state();
+        Ok(match state.conversations.get(&id) {
+            Some(row) => row.log.page_after(id, after, limit),
+            None => MessageLog::default().page_after(id, after, limit),
+        })
+    }
+
+    async fn conversations(&self, mut query: ConversationQuery) -> Result<Page<ConversationSummary>, StorageError> {
         let mut rows = Vec::new();
-        let mut after = query.after;
         loop {
-            let finished = self.state().list_portion(&query, &mut after, &mut rows);
+            let finished = self.state().list_portion(&mut query, &mut rows);
             if finished || rows.len() > query.limit {
                 break;
             }
@@ -184,6 +210,20 @@ impl StorageAdapter for InMemoryStorageAdapter {
         let has_more = rows.len() > query.limit;
         rows.truncate(query.limit);
         Ok(Page { rows, has_more })
+    }
+
+    async fn org_settings(&self, org_id: &str) -> Result<Option<Arc<OrgSettings>>, StorageError> {
+        Ok(self.state().org_settings.get(org_id).cloned())
+    }
+
+    async fn set_org_settings(&self, org_id: &str, settings: OrgSettings) -> Result<(), StorageError> {
+        let mut state = self.state();
+        let all = &mut state.org_settings;
+        if all.len() >= self.orgs_max && !all.contains_key(org_id) {
+            return Err(StorageError::Full { limit: "org_settings", max: self.orgs_max });
+        }
+        all.insert(org_id.to_owned(), Arc::new(settings));
+        Ok(())
     }
 
     async fn expire(&self, idle_since: Timestamp) -> Result<Vec<ConversationId>, StorageError> {
@@ -222,8 +262,9 @@ struct State {
     conversations: HashMap<ConversationId, ConversationRow>,
     /// Every conversation by `touched_at`.
     idle_conversations: BTreeSet<(Timestamp, ConversationId)>,
-    /// Conversations with messages, by organisation and `updated_at`.
+    /// Every conversation, by organisation and `updated_at`.
     listed: HashMap<String, BTreeSet<(Timestamp, ConversationId)>>,
+    org_settings: HashMap<String, Arc<OrgSettings>>,
     /// How many pins hold a conversation; absent means none.
     pins: HashMap<ConversationId, usize>,
     /// Conversations that went since they were last asked for; the oldest are forgotten past [`GONE_MAX`].
@@ -260,7 +301,16 @@ impl ConversationRow {
             OwnerFilter::Everyone => true,
             OwnerFilter::OwnedByOrOwnerless(address) => self.owners.is_empty() || self.owners.contains(address),
             OwnerFilter::OwnerlessOnly => self.owners.is_empty(),
+            OwnerFilter::Visitor(id) => self.participants.iter().any(|participant| {
+                participant.kind == ParticipantKind::User && participant.external_id.as_ref() == Some(id)
+            }),
         }
+    }
+
+    fn fits(&self, query: &ConversationQuery) -> bool {
+        (query.with_empty || !self.log.is_empty())
+            && self.is_visible_to(&query.owner)
+            && query.contains.as_deref().is_none_or(|needle| self.contains(needle))
     }
 
     fn contains(&self, needle: &str) -> bool {
@@ -275,6 +325,7 @@ impl ConversationRow {
             id: self.conversation.id,
             name: self.conversation.name.clone(),
             first_inbound_text: self.log.first_inbound_text().cloned(),
+            created_at: self.conversation.created_at,
             updated_at: self.conversation.updated_at,
             message_count: self.log.len() as u64,
         }
@@ -298,6 +349,7 @@ impl State {
         let mut row = ConversationRow { conversation, participants: Vec::new(), owners: Vec::new(), touched_at, log };
         row.add_participants(participants);
         self.idle_conversations.insert((touched_at, id));
+        self.listed.entry(row.conversation.org_id.clone()).or_default().insert((touched_at, id));
         self.conversations.insert(id, row);
     }
 
@@ -330,21 +382,15 @@ impl State {
         }
     }
 
-    /// Raises `updated_at` and moves the conversation in the list, or puts it there.
+    /// Raises `updated_at` and moves the conversation in the list.
     fn update_conversation(&mut self, id: ConversationId, now: Timestamp) {
         self.touch_conversation(id, now);
         let Some(row) = self.conversations.get_mut(&id) else { return };
         let previous = row.conversation.updated_at;
         row.conversation.updated_at = previous.max(now);
-        if row.log.is_empty() {
-            return;
-        }
-        let key = (row.conversation.updated_at, id);
         if let Some(list) = self.listed.get_mut(&row.conversation.org_id) {
             list.remove(&(previous, id));
-            list.insert(key);
-        } else {
-            self.listed.insert(row.conversation.org_id.clone(), BTreeSet::from([key]));
+            list.insert((row.conversation.updated_at, id));
         }
     }
 
@@ -398,26 +444,23 @@ impl State {
         self.gone.push_back(id);
     }
 
-    /// Looks at one portion of the list, from `after` downwards, and moves `after`. Returns whether the list is at its
-    /// end. Stops one row past the limit, which tells that there is more.
-    fn list_portion(
-        &self,
-        query: &ConversationQuery,
-        after: &mut Option<(Timestamp, ConversationId)>,
-        rows: &mut Vec<ConversationSummary>,
-    ) -> bool {
+    /// Looks at one portion of the list, from `query.after` downwards, and moves `after` and `skip`. Returns whether the
+    /// list is at its end. Stops one row past the limit, which tells that there is more.
+    fn list_portion(&self, query: &mut ConversationQuery, rows: &mut Vec<ConversationSummary>) -> bool {
         let Some(list) = self.listed.get(&query.org_id) else { return true };
-        let upper = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let upper = query.after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut keys = list.range((Bound::Unbounded, upper)).rev();
         for _ in 0..PORTION {
             let Some(key) = keys.next() else { return true };
-            *after = Some(*key);
-            let Some(row) = self.conversations.get(&key.1) else { continue };
-            if row.is_visible_to(&query.owner) && query.contains.as_deref().is_none_or(|needle| row.contains(needle)) {
-                rows.push(row.summary());
-                if rows.len() > query.limit {
-                    return true;
-                }
+            query.after = Some(*key);
+            let Some(row) = self.conversations.get(&key.1).filter(|row| row.fits(query)) else { continue };
+            if query.skip > 0 {
+                query.skip -= 1;
+                continue;
+            }
+            rows.push(row.summary());
+            if rows.len() > query.limit {
+                return true;
             }
         }
         false
@@ -470,7 +513,7 @@ mod tests {
         assert_eq!(state.handles.len(), state.sessions.len());
         assert_eq!(state.idle_conversations.len(), state.conversations.len());
         let listed: usize = state.listed.values().map(BTreeSet::len).sum();
-        assert_eq!(listed, state.conversations.values().filter(|row| !row.log.is_empty()).count());
+        assert_eq!(listed, state.conversations.len());
         for session in state.sessions.values() {
             assert!(state.idle_sessions.contains(&(session.last_activity_at, session.id)));
             assert!(state.handles.contains(&(session.conversation_id, session.id)));
@@ -479,6 +522,8 @@ mod tests {
         }
         for row in state.conversations.values() {
             assert!(state.idle_conversations.contains(&(row.touched_at, row.conversation.id)));
+            let key = (row.conversation.updated_at, row.conversation.id);
+            assert!(state.listed[&row.conversation.org_id].contains(&key));
         }
         assert!(state.listed.values().all(|list| !list.is_empty()));
     }
@@ -526,6 +571,8 @@ mod tests {
             owner: OwnerFilter::Everyone,
             after: None,
             contains: Some("needle".to_owned()),
+            with_empty: false,
+            skip: 0,
             limit: 5,
         };
         let page = storage.conversations(query).await.unwrap();

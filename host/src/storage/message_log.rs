@@ -94,6 +94,22 @@ impl MessageLog {
         Some(Page { rows, has_more: start > 0 })
     }
 
+    /// At most `limit` messages newer than `after`, oldest first; `None` when `after` names no message of the log.
+    pub(super) fn page_after(
+        &self,
+        conversation_id: ConversationId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Option<Page<Message>> {
+        let start = match after {
+            None => 0,
+            Some(id) => self.ids.iter().position(|known| *known == id)? + 1,
+        };
+        let end = start.saturating_add(limit).min(self.rows.len());
+        let rows = (start..end).map(|index| self.message(conversation_id, index)).collect();
+        Some(Page { rows, has_more: end < self.rows.len() })
+    }
+
     fn message(&self, conversation_id: ConversationId, index: usize) -> Message {
         let row = &self.rows[index];
         Message {

@@ -208,13 +208,15 @@ pub struct ConversationSummary {
     pub name: String,
     /// Text of the first inbound message that has any.
     pub first_inbound_text: Option<Arc<str>>,
+    /// When it was created.
+    pub created_at: Timestamp,
     /// When its last message or rename was.
     pub updated_at: Timestamp,
     /// How many messages it has.
     pub message_count: u64,
 }
 
-/// Which conversations to list. Only those with messages are listed; newest `updated_at` first, ties by id descending.
+/// Which conversations to list; newest `updated_at` first, ties by id descending.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationQuery {
     /// Only of this organisation.
@@ -225,11 +227,15 @@ pub struct ConversationQuery {
     pub after: Option<(Timestamp, ConversationId)>,
     /// Lower-case needle for the title (unless placeholder) or the first inbound text.
     pub contains: Option<String>,
+    /// Whether those without messages are listed, too.
+    pub with_empty: bool,
+    /// How many fitting rows to pass over first.
+    pub skip: usize,
     /// Page size.
     pub limit: usize,
 }
 
-/// Which conversations a caller may list, by the addresses of their visitors.
+/// Which conversations a caller may list, by their visitors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnerFilter {
     /// All.
@@ -238,6 +244,23 @@ pub enum OwnerFilter {
     OwnedByOrOwnerless(String),
     /// Ownerless ones only.
     OwnerlessOnly,
+    /// Those in which a visitor has this external id.
+    Visitor(String),
+}
+
+/// What an organisation's admins set for its turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrgSettings {
+    /// The model of turns that name none.
+    pub model: Option<String>,
+    /// Instructions for the model, in place of the server's own.
+    pub system_prompt: String,
+    /// Who the agent is.
+    pub persona: Option<String>,
+    /// The only tools on offer, by name; empty restricts nothing.
+    pub default_tools: Vec<String>,
+    /// When they were set.
+    pub updated_at: Timestamp,
 }
 
 /// Why the storage could not do what was asked.
@@ -341,6 +364,10 @@ pub trait StorageAdapter: Send + Sync + 'static {
     /// Sets the name and `updated_at`. Returns whether the conversation exists.
     async fn rename_conversation(&self, id: ConversationId, name: &str, now: Timestamp) -> Result<bool, StorageError>;
 
+    /// Gives a name to a conversation that still has a placeholder; one that was chosen stays. Returns whether it was
+    /// given. The conversation keeps its place in the list: nothing was said.
+    async fn title_conversation(&self, id: ConversationId, name: &str) -> Result<bool, StorageError>;
+
     /// Replaces one key of the conversation's metadata; `None` removes it.
     ///
     /// # Errors
@@ -370,9 +397,28 @@ pub trait StorageAdapter: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<Page<Message>>, StorageError>;
 
+    /// A page of messages, oldest first, strictly after `after`; empty for an unknown conversation read from its
+    /// beginning. `None` when `after` names a message that is not in the conversation.
+    async fn messages_after(
+        &self,
+        id: ConversationId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Option<Page<Message>>, StorageError>;
+
     /// A page of the conversation list. Not atomic: a conversation that is touched meanwhile may be missing from the
     /// page, because it moved above it; none appears twice.
     async fn conversations(&self, query: ConversationQuery) -> Result<Page<ConversationSummary>, StorageError>;
+
+    /// What the organisation's admins have set; `None` when they have set nothing.
+    async fn org_settings(&self, org_id: &str) -> Result<Option<Arc<OrgSettings>>, StorageError>;
+
+    /// Sets it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Full`] when as many organisations as may be have settings.
+    async fn set_org_settings(&self, org_id: &str, settings: OrgSettings) -> Result<(), StorageError>;
 
     /// Removes what was last used before `idle_since`: sessions, and conversations with no younger session. Returns the
     /// conversations that are gone, those that were evicted since the last call included. Not atomic: it works in

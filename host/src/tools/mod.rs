@@ -34,5 +34,6 @@ pub(crate) use interaction::{Accepted, Form, InteractionOutcome, Interactions, r
 pub(crate) use issue_refund::issue_refund;
 pub(crate) use knowledge_search::{HitSink, knowledge_search};
 pub(crate) use loops::{LoopGuard, LoopVerdict};
-pub(crate) use source::{Origin, SourceRules, ToolLister, ToolSources, ask_all};
+pub(crate) use schema::SchemaCache;
+pub(crate) use source::{Offer, Origin, SourceRules, ToolLister, ToolSources, ask_all};
 pub(crate) use toolset::{BuiltIn, OfferedTool, ToolSet, Toolbox};

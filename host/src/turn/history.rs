@@ -33,6 +33,19 @@ pub(crate) fn to_model(newest_first: Vec<Message>) -> Vec<ModelMessage> {
     messages
 }
 
+/// The first thing the visitor said, with `now` as the newest; `None` once the agent has said anything, and when the
+/// visitor never said anything.
+pub(crate) fn unanswered_opening(history: &[ModelMessage], now: &str) -> Option<String> {
+    if history.iter().any(|message| matches!(message, ModelMessage::Assistant { .. })) {
+        return None;
+    }
+    let said = history.iter().filter_map(|message| match message {
+        ModelMessage::User { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    said.chain([now]).find(|text| !text.trim().is_empty()).map(str::to_owned)
+}
+
 /// A blank reply says nothing, and some gateways refuse it.
 fn assistant(text: &str) -> Option<ModelMessage> {
     let is_blank = text.trim().is_empty();
@@ -93,6 +106,14 @@ mod tests {
 
     fn answered(text: &str) -> ModelMessage {
         ModelMessage::Assistant { text: text.to_owned(), reasoning: String::new(), tool_calls: vec![] }
+    }
+
+    #[test]
+    fn the_opening_is_what_was_said_first_until_it_is_answered() {
+        assert_eq!(unanswered_opening(&[], "hi").as_deref(), Some("hi"));
+        assert_eq!(unanswered_opening(&[said(" "), said("first")], "second").as_deref(), Some("first"));
+        assert_eq!(unanswered_opening(&[], "  "), None);
+        assert_eq!(unanswered_opening(&[said("first"), answered("hello")], "second"), None);
     }
 
     #[test]

@@ -80,6 +80,8 @@ struct State {
     kept: Kept,
     followers: Vec<Follower>,
     standing: Standing,
+    /// Whether a word of the answer is out.
+    has_token: bool,
 }
 
 /// One connection that follows the turn.
@@ -98,7 +100,7 @@ impl TurnLog {
     /// An empty log. `bytes_max` bounds what is kept for those who come back; the oldest events go first.
     pub(crate) fn new(request_id: RequestId, clock: SharedClock, bytes_max: usize, first: Subscriber) -> Self {
         let followers = vec![Follower::new(first, None)];
-        let state = State { kept: Kept::new(bytes_max), followers, standing: Standing::Open };
+        let state = State { kept: Kept::new(bytes_max), followers, standing: Standing::Open, has_token: false };
         Self { request_id, clock, state: Mutex::new(state) }
     }
 
@@ -113,6 +115,14 @@ impl TurnLog {
         let mut state = self.lock();
         if state.standing == Standing::Open {
             state.append(events.into_iter().map(|event| self.frame(event)));
+        }
+    }
+
+    /// As [`append`](Self::append), unless a word of the answer is out already.
+    pub(crate) fn append_before_tokens(&self, event: Event) {
+        let mut state = self.lock();
+        if state.standing == Standing::Open && !state.has_token {
+            state.append([self.frame(event)]);
         }
     }
 
@@ -232,6 +242,7 @@ impl Follower {
 impl State {
     fn append(&mut self, frames: impl IntoIterator<Item = EventFrame>) {
         let numbered: Vec<SizedFrame> = frames.into_iter().map(|frame| self.kept.push(frame)).collect();
+        self.has_token |= numbered.iter().any(|sized| matches!(sized.frame.event, Event::StreamToken(_)));
         self.pass_on(&numbered);
     }
 

@@ -11,6 +11,7 @@
 //! A turn belongs to its conversation: it writes to a log of its own, and connections subscribe. It never sees a
 //! socket.
 
+mod aside;
 mod attendance;
 mod citations;
 mod confirmation;
@@ -21,6 +22,7 @@ mod interaction;
 mod kept;
 mod log;
 mod park;
+mod preamble;
 mod prompt;
 mod reading;
 mod registry;
@@ -28,6 +30,7 @@ mod reply;
 mod run;
 mod skills;
 mod stopwatch;
+mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
@@ -36,6 +39,7 @@ pub(crate) use attendance::{Attendance, AttendanceGuard};
 pub use hooks::{HookedCall, ToolHook};
 pub(crate) use log::{Dialect, Standing, Subscriber};
 pub(crate) use park::{FormAnswer, Verdict};
+pub(crate) use prompt::base_persona;
 pub use prompt::{PromptComposer, PromptContext, PromptPart, PromptSection};
 pub(crate) use registry::{Busy, FoundTurn, RunningTurn, TurnIds, TurnRegistry};
 pub use run::KnowledgeChatRuntime;

@@ -8,6 +8,7 @@ use jackfield_plugin_api::{Access, FileAttachment, ImageAttachment};
 use crate::{
     knowledge::{DEMO_PERSONA, Hit},
     model::{KNOWLEDGE_HEADING, ModelMessage},
+    storage::OrgSettings,
 };
 
 /// The persona of a server that was given none.
@@ -34,7 +35,7 @@ remains open.";
 /// The parts of the system prompt. What is blank is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sections<'a> {
-    /// Who the agent is, see [`persona`].
+    /// Who the agent is, see [`base_persona`] and [`org_persona`].
     pub(crate) persona: &'a str,
     /// How to open the conversation; only while it has no history.
     pub(crate) greeting: &'a str,
@@ -44,10 +45,21 @@ pub(crate) struct Sections<'a> {
     pub(crate) skill: Option<(&'a str, &'a str)>,
 }
 
-/// The persona in force: the configured one, else that of the demo while its knowledge is seeded, else the built-in one.
-pub(crate) fn persona(configured: Option<&str>, is_demo: bool) -> &str {
+/// The persona of a server: the configured one, else that of the demo while its knowledge is seeded, else the built-in
+/// one. An organisation's settings may replace it.
+pub(crate) fn base_persona(configured: Option<&str>, is_demo: bool) -> &str {
     let built_in = if is_demo { DEMO_PERSONA } else { DEFAULT_PERSONA };
     configured.filter(|persona| !persona.trim().is_empty()).unwrap_or(built_in)
+}
+
+/// The persona that an organisation's settings make: its persona, then its instructions. `None` when they change
+/// nothing, which includes instructions that only repeat `base`, because that is what a console reads and writes back.
+pub(crate) fn org_persona(settings: &OrgSettings, base: &str) -> Option<String> {
+    let instructions = settings.system_prompt.trim();
+    let instructions = Some(instructions).filter(|text| *text != base.trim());
+    let parts = [settings.persona.as_deref().map(str::trim), instructions];
+    let parts: Vec<&str> = parts.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    (!parts.is_empty()).then(|| parts.join("\n\n"))
 }
 
 /// Which part of the system prompt a section is.
@@ -193,12 +205,34 @@ mod tests {
 
     #[test]
     fn a_configured_persona_wins_over_the_demo() {
-        assert_eq!(persona(Some("mine"), true), "mine");
-        assert_eq!(persona(Some(" "), true), DEMO_PERSONA);
-        assert_eq!(persona(None, true), DEMO_PERSONA);
-        assert_eq!(persona(None, false), DEFAULT_PERSONA);
+        assert_eq!(base_persona(Some("mine"), true), "mine");
+        assert_eq!(base_persona(Some(" "), true), DEMO_PERSONA);
+        assert_eq!(base_persona(None, true), DEMO_PERSONA);
+        assert_eq!(base_persona(None, false), DEFAULT_PERSONA);
         for built_in in [DEMO_PERSONA, DEFAULT_PERSONA] {
             assert!(built_in.contains("knowledge_search"));
+        }
+    }
+
+    #[test]
+    fn an_organisations_settings_replace_the_persona_and_what_they_repeat_changes_nothing() {
+        let settings = |persona: Option<&str>, system_prompt: &str| OrgSettings {
+            model: None,
+            system_prompt: system_prompt.to_owned(),
+            persona: persona.map(str::to_owned),
+            default_tools: Vec::new(),
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        for (persona, instructions, expected) in [
+            (None, "base", None),
+            (None, " ", None),
+            (Some(" "), " base\n", None),
+            (Some("pirate"), "base", Some("pirate")),
+            (None, "be brief", Some("be brief")),
+            (Some("pirate "), "be brief", Some("pirate\n\nbe brief")),
+        ] {
+            let made = org_persona(&settings(persona, instructions), "base");
+            assert_eq!(made.as_deref(), expected, "{persona:?} {instructions:?}");
         }
     }
 

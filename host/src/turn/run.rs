@@ -30,8 +30,8 @@ use crate::{
     model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
-        ConversationPin, Direction, Message, MessagesBefore, ParticipantKind, ParticipantRef, Session, SharedStorage,
-        StorageError, StoredImage, TurnErrorMark, USER_NAME,
+        ConversationPin, Direction, Message, MessagesBefore, OrgSettings, ParticipantKind, ParticipantRef, Session,
+        SharedStorage, StorageError, StoredImage, TurnErrorMark, USER_NAME,
     },
     tools::{HitSink, Interactions, ToolSet},
 };
@@ -54,6 +54,15 @@ pub(crate) struct TurnRequest {
     pub(crate) stream: bool,
     /// The verified caller.
     pub(crate) principal: Option<Principal>,
+    /// What the session's organisation has set.
+    pub(crate) org_settings: Option<Arc<OrgSettings>>,
+}
+
+/// What a turn came to.
+struct Done {
+    answer: Answer,
+    /// The first thing the visitor said, when nothing of the conversation was answered before.
+    opening: Option<String>,
 }
 
 /// Why a turn ended without a reply.
@@ -124,7 +133,7 @@ impl KnowledgeChatRuntime {
         async {
             let work = AssertUnwindSafe(self.answer(turn, &request)).catch_unwind();
             let outcome = match self.keeping_alive(turn, work).await {
-                Ok(Ok(answer)) => self.complete(turn, &request, answer).await,
+                Ok(Ok(done)) => self.complete(turn, &request, done).await,
                 Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
                 Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
@@ -139,16 +148,19 @@ impl KnowledgeChatRuntime {
     }
 
     /// From the user's message to the reply, or to the reason why there is none.
-    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Answer, TurnFailure> {
+    async fn answer(&self, turn: &Arc<RunningTurn>, request: &TurnRequest) -> Result<Done, TurnFailure> {
+        let mut preamble = self.start_preamble(turn, request);
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
+        let opening = history::unanswered_opening(&history, &request.text);
         let context = Arc::new(self.provider_context(turn, request));
         let cited = HitSink::default();
         let interactions =
             Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in)).await?;
+        let allowed = request.org_settings.as_ref().map(|settings| settings.default_tools.as_slice());
+        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, allowed)).await?;
         let hits = self.retrieve(request);
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
@@ -157,19 +169,24 @@ impl KnowledgeChatRuntime {
         for iteration in 1..=self.config.max_iterations {
             let is_last = iteration == self.config.max_iterations || phase.is_stuck();
             let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+            if iteration == 1 {
+                // What the model does from now on is seen; a word of waiting would come too late.
+                drop(preamble.take());
+            }
             let calls = transcript.push_reply(reply);
             if calls.is_empty() || is_last {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
         }
-        Ok(Answer {
+        let answer = Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
-            usage: Some(transcript.usage()),
+            usage: transcript.usage(),
             citations: citations::from_hits(&cited.take()),
             directive: context.directive_sink.take(),
             ..Answer::text(MessageId(self.clock.new_id()), transcript.reply_text())
-        })
+        };
+        Ok(Done { answer, opening })
     }
 
     async fn read_history(&self, request: &TurnRequest) -> Result<Vec<ModelMessage>, StorageError> {
@@ -259,10 +276,10 @@ impl KnowledgeChatRuntime {
     fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
         // The offline model answers whatever is asked for, and no message can switch to it.
         if self.config.is_offline() {
-            &self.config.model
-        } else {
-            request.model.as_deref().unwrap_or(&self.config.model)
+            return &self.config.model;
         }
+        let of_org = || request.org_settings.as_ref()?.model.as_deref();
+        request.model.as_deref().or_else(of_org).unwrap_or(&self.config.model)
     }
 
     /// One model call, counted however it ends.
@@ -306,6 +323,7 @@ impl KnowledgeChatRuntime {
             tools: tools.model_tools(),
             max_tokens: self.config.max_tokens,
             temperature: self.config.temperature,
+            stream: true,
         };
         let stream = turn.unless_cancelled(model.stream(model_request)).await??;
         // What came in one read from the gateway leaves as one batch: one lock and one wake-up for all of it.
@@ -332,19 +350,22 @@ impl KnowledgeChatRuntime {
     }
 
     fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
+        let base = prompt::base_persona(self.config.persona.as_deref(), self.config.seed_kb);
+        let of_org = request.org_settings.as_deref().and_then(|settings| prompt::org_persona(settings, base));
+        let is_configured = of_org.is_some() || self.config.persona.is_some();
         let sections = prompt::sections(&prompt::Sections {
-            persona: prompt::persona(self.config.persona.as_deref(), self.config.seed_kb),
+            persona: of_org.as_deref().unwrap_or(base),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
         });
         let Some(composer) = &self.composer else { return prompt::system(&sections) };
         let conversation = context.conversation_id.as_deref().unwrap_or_default();
-        let told = PromptContext::new(self.config.persona.is_some(), &context.access, conversation);
+        let told = PromptContext::new(is_configured, &context.access, conversation);
         prompt::system(&composer.compose(sections, told))
     }
 
-    /// Stores the reply, then ends the turn with it.
-    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, answer: Answer) -> TurnOutcome {
+    /// Stores the reply and titles the conversation, then ends the turn with the reply.
+    async fn complete(&self, turn: &RunningTurn, request: &TurnRequest, Done { answer, opening }: Done) -> TurnOutcome {
         if !turn.claim_end() {
             return TurnOutcome::Cancelled;
         }
@@ -358,6 +379,9 @@ impl KnowledgeChatRuntime {
                 turn.finish(Event::error(ErrorCode::StorageError, "the reply could not be stored"));
                 return TurnOutcome::Failed;
             }
+        }
+        if let Some(opening) = opening {
+            self.title(turn.ids.conversation, &opening, &answer.text).await;
         }
         turn.finish(Event::EventualResponse(Box::new(answer)));
         TurnOutcome::Completed

@@ -29,7 +29,7 @@ pub(crate) struct Transcript {
     streamed: String,
     reasoning: String,
     suggestions: Vec<String>,
-    usage: Usage,
+    usage: ModelUsage,
 }
 
 impl Transcript {
@@ -41,7 +41,7 @@ impl Transcript {
             streamed: String::new(),
             reasoning: String::new(),
             suggestions: Vec::new(),
-            usage: Usage::default(),
+            usage: ModelUsage::default(),
         }
     }
 
@@ -52,9 +52,7 @@ impl Transcript {
 
     /// Takes in a model call's result and returns the tools it asks for.
     pub(crate) fn push_reply(&mut self, reply: ModelReply) -> Vec<ModelToolCall> {
-        self.usage.prompt_tokens += reply.usage.prompt_tokens;
-        self.usage.completion_tokens += reply.usage.completion_tokens;
-        self.usage.cost_usd += reply.usage.cost_usd;
+        self.usage = self.usage + reply.usage;
         self.streamed.push_str(&reply.text);
         self.reasoning.push_str(&reply.reasoning);
         self.suggestions = reply.suggestions;
@@ -87,8 +85,13 @@ impl Transcript {
         &self.suggestions
     }
 
-    /// Tokens and money, summed over the calls.
-    pub(crate) fn usage(&self) -> Usage {
-        self.usage
+    /// Tokens and money, summed over the calls; `None` unless the gateway has measured all of them. The wire has no
+    /// way to say that a number is an estimate, so an estimate is not sent at all.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        let ModelUsage { prompt_tokens, completion_tokens, cost_usd, measured } = self.usage;
+        if !measured {
+            tracing::info!(prompt_tokens, completion_tokens, "the gateway counted no tokens; these are estimates");
+        }
+        measured.then_some(Usage { cost_usd, prompt_tokens, completion_tokens })
     }
 }

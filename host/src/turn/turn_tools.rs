@@ -50,8 +50,14 @@ impl TurnTools {
         tools
     }
 
-    /// Asks every source, within the budget, and merges what they offer. The result stays the same for the whole turn.
-    pub(super) async fn for_turn(&self, context: &Arc<ToolProviderContext>, built_in: &[BuiltIn]) -> ToolSet {
+    /// Asks every source, within the budget, and merges what they offer; of that only what is `allowed`, unless nothing is
+    /// named there. The result stays the same for the whole turn.
+    pub(super) async fn for_turn(
+        &self,
+        context: &Arc<ToolProviderContext>,
+        built_in: &[BuiltIn],
+        allowed: Option<&[String]>,
+    ) -> ToolSet {
         let snapshot = self.plugins.snapshot();
         let active = snapshot.entries.iter().filter_map(|entry| {
             let lister: Arc<dyn ToolLister> = entry.provider.clone()?;
@@ -59,6 +65,6 @@ impl TurnTools {
         });
         let sources = self.sources.for_turn(active);
         let offers = ask_all(&sources, context, self.config.limits.tools_for).await;
-        self.toolbox.assemble(built_in, &offers, None)
+        self.toolbox.assemble(built_in, &offers, allowed)
     }
 }

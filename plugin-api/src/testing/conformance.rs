@@ -43,7 +43,6 @@ const QUOTE_CHARS: usize = 200;
 
 /// What the kit tries, and for how long.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct Conformance {
     /// Whose rules the tools' descriptions are held against. Default: all that are known.
     pub providers: Vec<Provider>,
@@ -105,13 +104,18 @@ impl Conformance {
         }];
         let tools = plugin.tools_for(&ToolProviderContext::default()).await;
         let again = plugin.tools_for(&ToolProviderContext::default()).await;
-        findings.extend(same_tools(&tools, &again));
+        findings.extend(self.check_lists(&tools, &again));
         findings.extend(self.check_tools(&host, &tools, |_| {}).await);
         drop((tools, again));
         let began = Instant::now();
         plugin.shutdown().await;
         findings.push(ended(began.elapsed()));
         findings
+    }
+
+    /// Compares the lists that two equal turns were given; nothing when they are as they should be.
+    pub fn check_lists(&self, first: &[Arc<dyn Tool>], second: &[Arc<dyn Tool>]) -> Option<Finding> {
+        same_tools(first, second)
     }
 
     /// Tries tools, wherever they come from. `begin` is told what is tried next, so that a crash can be placed.

@@ -17,11 +17,15 @@ pub struct Script {
     /// The last reply is given again and again.
     pub(super) repeats: bool,
     calls_made: usize,
+    /// Whose replies are being written.
+    model: Option<String>,
 }
 
 /// One reply.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {
+    /// Given only to requests for this model.
+    pub(super) model: Option<String>,
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Body,
@@ -228,6 +232,13 @@ impl Script {
         self
     }
 
+    /// The replies that follow are given only to requests for this model; for servers that ask several at a time.
+    #[must_use]
+    pub fn for_model(mut self, model: &str) -> Self {
+        self.model = Some(model.to_owned());
+        self
+    }
+
     /// The last reply is given to every further request.
     #[must_use]
     pub fn forever(mut self) -> Self {
@@ -235,8 +246,20 @@ impl Script {
         self
     }
 
+    /// The next reply for a request; the last one stays when it is given again and again.
+    pub(super) fn next_for(&mut self, model: Option<&str>) -> Option<Reply> {
+        let is_meant = |reply: &Reply| reply.model.is_none() || reply.model.as_deref() == model;
+        let at = self.replies.iter().position(is_meant)?;
+        if self.repeats && at + 1 == self.replies.len() {
+            self.replies.get(at).cloned()
+        } else {
+            self.replies.remove(at)
+        }
+    }
+
     fn reply(mut self, body: Body) -> Self {
         self.replies.push_back(Reply {
+            model: self.model.clone(),
             status: 200,
             headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
             body,

@@ -97,7 +97,7 @@ async fn build_and_serve(
     let server = start(config, terminal).await?;
     server.plugins_settled(patience).await;
     announce(&server, &stage.folder, terminal).await;
-    let run_file = write_run_file(sources, server.addr());
+    let run_file = write_run_file(sources, server.run_file());
     Ok(Some(Running { server, _run_file: run_file }))
 }
 

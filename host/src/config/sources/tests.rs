@@ -226,7 +226,9 @@ fn every_setting_has_a_rule_for_projects_and_only_the_harmless_are_free() {
         .filter(|target| matches!(target.project(), ProjectRule::Always))
         .map(|target| target.name())
         .collect();
-    assert_eq!(free, ["model.name", "model.temperature", "prompt.persona", "knowledge.seed"]);
+    let harmless =
+        ["model.name", "model.preamble", "model.title", "model.temperature", "prompt.persona", "knowledge.seed"];
+    assert_eq!(free, harmless);
 }
 
 #[test]

@@ -350,7 +350,14 @@ mod tests {
     }
 
     fn request(messages: Vec<ModelMessage>) -> ModelRequest {
-        ModelRequest { model: "offline".to_owned(), messages, tools: tools(), max_tokens: 100, temperature: None }
+        ModelRequest {
+            model: "offline".to_owned(),
+            messages,
+            tools: tools(),
+            max_tokens: 100,
+            temperature: None,
+            stream: true,
+        }
     }
 
     fn user(text: &str) -> ModelMessage {

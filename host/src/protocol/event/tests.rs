@@ -380,3 +380,11 @@ proptest! {
         prop_assert_eq!(by_hand, by_serde);
     }
 }
+
+#[test]
+fn a_published_event_is_sent_as_it_was_given() {
+    let text = "{ \"type\": \"tools_changed\",\n \"data\": {\"n\": 1.0} }";
+    let frame = frame(Event::Published(text.into()));
+    assert_eq!((frame.to_json(true).as_str(), frame.wire_len()), (text, text.len()));
+    assert!(!frame.event.is_terminal());
+}
