@@ -4,10 +4,9 @@
 //! embeds the server becomes one with a single line:
 //!
 //! ```no_run
-//! fn main() {
-//!     jackfield::worker::run_if_requested();
-//!     // Then everything else: logging, the runtime, `LocalServer::builder()`.
-//! }
+//! // First thing in `main`:
+//! jackfield::worker::run_if_requested();
+//! // Then everything else: logging, the runtime, `LocalServer::builder()`.
 //! ```
 //!
 //! A program that cannot have this line names the `jackfield` program instead, with

@@ -134,7 +134,7 @@ fn find(plugin: &str, config: &ServerConfig) -> Result<PathBuf, Failure> {
 
 /// What the operator has written for the plugin in this file.
 fn own_config(file: &Path, config: &ServerConfig) -> Value {
-    let inspected = plugins::inspect(file, &config.limits);
+    let inspected = plugins::inspect(file, &config.plugins, &config.limits);
     inspected.map(|found| config.plugins.settings(&PluginId::new(found.manifest.id)).config).unwrap_or_default()
 }
 

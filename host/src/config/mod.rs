@@ -18,6 +18,7 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
@@ -109,7 +110,7 @@ pub enum AskPolicy {
 }
 
 /// Where a plugin's code runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Isolation {
     /// In this process, with all of its rights: the quickest.

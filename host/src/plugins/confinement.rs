@@ -4,11 +4,12 @@ use std::fmt;
 
 use jackfield_plugin_api::Effect;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::permissions::{Permitted, PermittedExec};
 
 /// What really confines a plugin that runs isolated.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Confinement {
     /// The version of Landlock that guards files, ports and signals; absent when it does not.
     pub landlock: Option<u32>,

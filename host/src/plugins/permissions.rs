@@ -14,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::config::{ExecPermission, PluginPermissions};
 
@@ -29,15 +30,18 @@ pub(super) struct Asked {
 }
 
 /// What a plugin may touch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Permitted {
     /// `HOST:PORT` or `HOST`. The kernel can hold a worker to the ports, not to the hosts.
     pub network: BTreeSet<String>,
     /// Files and folders to read, with all that is in them.
+    #[schema(value_type = Vec<String>)]
     pub read: BTreeSet<PathBuf>,
     /// Files and folders to change, with all that is in them; they may be read, too.
+    #[schema(value_type = Vec<String>)]
     pub write: BTreeSet<PathBuf>,
     /// Programs to start.
+    #[schema(value_type = Value)]
     pub exec: PermittedExec,
     /// Variables of the host's environment.
     pub env: BTreeSet<String>,
@@ -90,7 +94,7 @@ pub(super) fn decide(asked: &Value, granted: &PluginPermissions) -> Decision {
         join("write", &asked.write, &granted.write, |asked, granted| common_path(asked, granted), &mut decision),
     );
     let granted_env: Vec<String> = granted.env.keys().cloned().collect();
-    let env = join("env", &asked.env, &granted_env, same, &mut decision);
+    let env = join("env", &asked.env, &granted_env, |asked, granted| same(asked, granted), &mut decision);
     let exec = decide_exec(&asked.exec, &granted.exec, &mut decision);
     decision.permitted = Permitted { network, read, write, exec, env };
     decision
@@ -161,12 +165,12 @@ fn common_path(asked: &Path, granted: &Path) -> Option<PathBuf> {
     }
 }
 
-fn same(asked: &String, granted: &String) -> Option<String> {
-    (asked == granted).then(|| asked.clone())
+fn same(asked: &str, granted: &str) -> Option<String> {
+    (asked == granted).then(|| asked.to_owned())
 }
 
 /// What two destinations have in common: the narrower host and the port that is named.
-fn overlap(asked: &String, granted: &String) -> Option<String> {
+fn overlap(asked: &str, granted: &str) -> Option<String> {
     let ((asked_host, asked_port), (granted_host, granted_port)) = (split(asked), split(granted));
     let host = if host_within(asked_host, granted_host) {
         asked_host
@@ -300,7 +304,7 @@ mod tests {
 
     #[test]
     fn destinations_meet_at_the_narrower_host_and_the_named_port() {
-        let meet = |asked: &str, granted: &str| overlap(&asked.to_owned(), &granted.to_owned());
+        let meet = overlap;
         assert_eq!(meet("a.example:443", "a.example").unwrap(), "a.example:443");
         assert_eq!(meet("*", "A.example:80").unwrap(), "a.example:80");
         assert_eq!(meet("*.example:443", "*").unwrap(), "*.example:443");

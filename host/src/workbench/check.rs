@@ -65,7 +65,7 @@ pub async fn check(
     longest: Duration,
     clock: SharedClock,
 ) -> io::Result<Vec<Finding>> {
-    match plugins::inspect(&request.file, &Limits::default()) {
+    match plugins::inspect(&request.file, &PluginsConfig::default(), &Limits::default()) {
         Err(error) => return Ok(vec![Finding::new(Severity::Fail, "file", "", error.reason.to_string())]),
         Ok(inspection) => {
             if let Some(refusal) = inspection.refusal {

@@ -98,7 +98,9 @@ async fn try_all(request: &CheckRequest, report: &Report, clock: SharedClock) {
 
 /// The operator's settings are not the plugin's business here, but for its own configuration.
 fn settings(request: &CheckRequest, limits: &Limits) -> PluginsConfig {
-    let id = plugins::inspect(&request.file, limits).map(|inspection| inspection.manifest.id).unwrap_or_default();
+    let id = plugins::inspect(&request.file, &PluginsConfig::default(), limits)
+        .map(|inspection| inspection.manifest.id)
+        .unwrap_or_default();
     let settings = PluginSettings { config: request.config.clone(), ..PluginSettings::default() };
     PluginsConfig { by_id: BTreeMap::from([(PluginId::new(id), settings)]), ..PluginsConfig::default() }
 }
