@@ -22,28 +22,33 @@ mod actions;
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod connectors;
 mod http;
 pub mod ids;
 pub mod knowledge;
 mod metrics;
 pub mod model;
+mod otp;
+mod outbound;
 mod outgoing;
 pub mod plugins;
 pub mod protocol;
 pub mod run_file;
 pub mod server;
 mod socket;
+mod state_folder;
 pub mod storage;
 mod tools;
 mod turn;
 pub mod workbench;
 pub mod worker;
 
-pub use config::{ServerConfig, StorageBackend};
+pub use config::{AgentConfig, ServerConfig, StorageBackend};
+pub use otp::{OtpChannel, OtpDelivery, OtpDeliveryError, OtpService};
 pub use server::AppState;
 pub use turn::{
-    HookedCall, KnowledgeChatRuntime, PromptComposer, PromptContext, PromptPart, PromptSection, Skill, SkillResolver,
-    ToolHook,
+    AgentConfigResolver, AgentQuery, AgentUnavailable, HookedCall, KnowledgeChatRuntime, PersonaOrigin, PromptComposer,
+    PromptContext, PromptPart, PromptSection, Skill, SkillResolver, ToolHook,
 };
 
 /// The local flavor: everything in memory, loopback only, in one process.

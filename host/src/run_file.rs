@@ -2,8 +2,7 @@
 //! process and a token that is good until the server ends, so only its owner may read it.
 
 use std::{
-    fs,
-    io::{self, Write},
+    fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,7 +11,10 @@ use std::{
 use jackfield_plugin_api::GatewayKey;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    state_folder::{read_file, replace_file},
+};
 
 /// The file's name in the state folder.
 const NAME: &str = "run.json";
@@ -59,7 +61,6 @@ impl RunFile {
     ///
     /// When the folder or the file cannot be written.
     pub fn write(self, state_folder: &Path) -> io::Result<RunFileGuard> {
-        private_folder(state_folder)?;
         let path = state_folder.join(NAME);
         let text = Text {
             url: self.ws_url(),
@@ -67,10 +68,7 @@ impl RunFile {
             pid: self.pid,
             admin_token: self.admin_token.reveal().to_owned(),
         };
-        // Written beside and then moved, so that nobody reads half a file.
-        let fresh = state_folder.join(format!("{NAME}.{}", self.pid));
-        write_private(&fresh, &serde_json::to_vec_pretty(&text)?)?;
-        fs::rename(&fresh, &path)?;
+        replace_file(state_folder, NAME, &serde_json::to_vec_pretty(&text)?)?;
         Ok(RunFileGuard { path, written: self })
     }
 
@@ -80,7 +78,9 @@ impl RunFile {
     ///
     /// A file that cannot be read or does not hold what [`write`](Self::write) writes.
     pub fn read(state_folder: &Path) -> io::Result<Option<Self>> {
-        Self::read_file(&state_folder.join(NAME))
+        let Some(bytes) = read_file(state_folder, NAME, BYTES_MAX)? else { return Ok(None) };
+        let text: Text = serde_json::from_slice(&bytes)?;
+        Ok(Some(Self { address: text.address, pid: text.pid, admin_token: GatewayKey::new(text.admin_token) }))
     }
 
     /// The server that the file speaks of, if it still answers. A file that a crashed server left behind names an
@@ -110,19 +110,6 @@ impl RunFile {
         }
         address
     }
-
-    fn read_file(path: &Path) -> io::Result<Option<Self>> {
-        match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-            Ok(metadata) if metadata.len() > BYTES_MAX => {
-                return Err(io::Error::other("it is too long for a run file"));
-            }
-            Ok(_) => {}
-        }
-        let text: Text = serde_json::from_slice(&fs::read(path)?)?;
-        Ok(Some(Self { address: text.address, pid: text.pid, admin_token: GatewayKey::new(text.admin_token) }))
-    }
 }
 
 /// Removes the run file when the server ends, unless another server has written its own meanwhile.
@@ -135,34 +122,12 @@ pub struct RunFileGuard {
 
 impl Drop for RunFileGuard {
     fn drop(&mut self) {
-        let ours = matches!(RunFile::read_file(&self.path), Ok(Some(found)) if found == self.written);
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let ours = matches!(RunFile::read(folder), Ok(Some(found)) if found == self.written);
         if ours && let Err(error) = fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the run file could not be removed");
         }
     }
-}
-
-fn private_folder(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(folder)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Made anew, because an existing file would keep its own permissions.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jackfield::local::LocalServer;
+use jackfield::ServerConfig;
 use jackfield_tests::{
     client::{TestClient, TestSession, answer_text, kinds, tool_results},
-    model::{Script, ScriptedModel, script},
-    server::{TestServer, any_port, config_for},
+    model::{Script, script},
+    server::TestServer,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn ask(replies: Script) -> Asked {
     ask_with(replies, |_| {}).await
 }
 
-async fn ask_with(replies: Script, change: impl FnOnce(&mut jackfield::ServerConfig)) -> Asked {
+async fn ask_with(replies: Script, change: impl FnOnce(&mut ServerConfig)) -> Asked {
     let server = TestServer::with_config(replies, change).await;
     let mut client = server.connect().await;
     let session = form_session(&mut client).await;
@@ -412,13 +412,11 @@ async fn what_a_session_can_show_decides_which_tools_it_gets() {
 #[tokio::test]
 async fn a_form_and_a_confirmation_of_one_reply_wait_one_after_the_other() {
     let one_reply = [("works", json!({"n": 1})), (INTAKE, json!({"fields": ["email"]})), ("works", json!({"n": 2}))];
-    let model = ScriptedModel::start(script().calls_many(one_reply).says("Done.")).await;
     // The pattern matches the tool that asks, too: nobody is asked whether they may be asked.
-    let mut config = config_for(&model);
-    config.confirm_tools = vec!["works".to_owned(), "request_".to_owned()];
-    let builder = LocalServer::builder().addr(any_port()).config(config).tools(Arc::new(Simple));
-    let server = builder.spawn().await.unwrap();
-    let mut client = TestClient::connect(&server.ws_url()).await;
+    let change = |config: &mut ServerConfig| config.confirm_tools = ["works", "request_"].map(str::to_owned).into();
+    let replies = script().calls_many(one_reply).says("Done.");
+    let server = TestServer::build_with(replies, change, |builder| builder.tools(Arc::new(Simple))).await;
+    let mut client = server.connect().await;
     let session = form_session(&mut client).await;
     let turn = client.send_message(&session, "go").await;
     client.skip_to(&turn, "write_confirmation_required").await;
@@ -438,5 +436,5 @@ async fn a_form_and_a_confirmation_of_one_reply_wait_one_after_the_other() {
     let frames = client.turn_to_end(&turn).await;
     assert!(tool_results(&frames)[0].1);
     assert_eq!(answer_text(&frames), "Done.");
-    server.shutdown().await.unwrap();
+    server.shutdown().await;
 }

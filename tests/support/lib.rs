@@ -9,4 +9,6 @@ pub mod needs;
 pub mod numbering;
 pub mod ordering;
 pub mod plugins;
+pub mod scenario;
 pub mod server;
+pub mod tokens;

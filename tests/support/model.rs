@@ -4,6 +4,7 @@
 //! It checks every request as a strict provider would: a tool result without its call, or a call without its result,
 //! is answered with 400 and fails the test when the gateway is dropped.
 
+pub mod embeddings;
 pub mod script;
 
 use std::{
@@ -24,6 +25,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use embeddings::Embeddings;
 use script::{Body, Ending, Reply};
 pub use script::{Script, script};
 
@@ -87,6 +89,9 @@ struct State {
     /// What `/model/info` answers; 404 while there is nothing.
     catalog: Option<Value>,
     catalog_requests: usize,
+    embeddings: Embeddings,
+    /// Bodies of the requests for vectors.
+    embedding_requests: Vec<Value>,
     connections: usize,
     /// A request from now on is one too many.
     is_closed: bool,
@@ -116,6 +121,16 @@ impl ScriptedModel {
         self.shared.state().catalog = Some(json!({ "data": entries }));
     }
 
+    /// Makes vectors like this from now on.
+    pub fn embeds(&self, embeddings: Embeddings) {
+        self.shared.state().embeddings = embeddings;
+    }
+
+    /// The bodies of the requests for vectors so far.
+    pub fn embedding_requests(&self) -> Vec<Value> {
+        self.shared.state().embedding_requests.clone()
+    }
+
     /// Adds replies behind those that are left.
     pub fn append(&self, script: impl Into<Script>) {
         let script = script.into();
@@ -127,6 +142,12 @@ impl ScriptedModel {
     /// Forgets the replies that were not given yet and goes on with these.
     pub fn replace(&self, script: impl Into<Script>) {
         self.shared.state().script = script.into();
+    }
+
+    /// How many replies meant for this model were not asked for yet.
+    pub fn left_for(&self, model: &str) -> usize {
+        let state = self.shared.state();
+        state.script.replies.iter().filter(|reply| reply.model.as_deref() == Some(model)).count()
     }
 
     /// The chat completions asked for so far.
@@ -256,6 +277,8 @@ async fn serve(stream: TcpStream, number: usize, shared: Arc<Shared>) {
     while let Some(request) = read_request(&mut reader, &mut buffer).await {
         let outcome = if request.path.ends_with("/model/info") {
             answer_catalog(&mut writer, &shared).await
+        } else if request.path.ends_with("/embeddings") {
+            answer_embeddings(&mut reader, &mut writer, &mut buffer, &request, &shared).await
         } else {
             answer_chat(&mut reader, &mut writer, &mut buffer, request, number, &shared).await
         };
@@ -301,6 +324,33 @@ async fn answer_catalog(writer: &mut OwnedWriteHalf, shared: &Shared) -> Outcome
     let (status, body) = match catalog {
         Some(catalog) => (200, catalog.to_string()),
         None => (404, json!({ "detail": "Not Found" }).to_string()),
+    };
+    let head = head(status, &[], &format!("content-length: {}", body.len()));
+    match writer.write_all(format!("{head}{body}").as_bytes()).await {
+        Ok(()) => Outcome::KeepAlive,
+        Err(_) => Outcome::Aborted,
+    }
+}
+
+async fn answer_embeddings(
+    reader: &mut OwnedReadHalf,
+    writer: &mut OwnedWriteHalf,
+    buffer: &mut Vec<u8>,
+    request: &HttpRequest,
+    shared: &Shared,
+) -> Outcome {
+    let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+    let answer = shared.change(|state| {
+        let faults = embeddings::faults_of(&body);
+        state.violations.extend(faults);
+        let answer = state.embeddings.answer(&body);
+        state.embedding_requests.push(body);
+        answer
+    });
+    let Some((status, body)) = answer else {
+        // Until the client goes away.
+        let _ = reader.read_buf(buffer).await;
+        return Outcome::Aborted;
     };
     let head = head(status, &[], &format!("content-length: {}", body.len()));
     match writer.write_all(format!("{head}{body}").as_bytes()).await {

@@ -30,11 +30,7 @@ impl TestServer {
 
     /// As [`with_model`](Self::with_model), with a configuration of the test's own.
     pub async fn with_config(script: impl Into<Script>, change: impl FnOnce(&mut ServerConfig)) -> Self {
-        let model = ScriptedModel::start(script).await;
-        let mut config = config_for(&model);
-        change(&mut config);
-        let builder = LocalServer::builder().addr(any_port()).config(config);
-        Self { server: builder.spawn().await.expect("the server starts"), model: Some(model) }
+        Self::build_with(script, change, |builder| builder).await
     }
 
     /// As [`with_model`](Self::with_model), with a builder of the test's own.
@@ -42,9 +38,31 @@ impl TestServer {
         script: impl Into<Script>,
         change: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder,
     ) -> Self {
+        Self::build_with(script, |_| {}, change).await
+    }
+
+    /// As [`with_model`](Self::with_model), with a configuration and a builder of the test's own.
+    pub async fn build_with(
+        script: impl Into<Script>,
+        configure: impl FnOnce(&mut ServerConfig),
+        build: impl FnOnce(LocalServerBuilder) -> LocalServerBuilder,
+    ) -> Self {
         let model = ScriptedModel::start(script).await;
-        let builder = LocalServer::builder().addr(any_port()).config(config_for(&model));
-        Self { server: change(builder).spawn().await.expect("the server starts"), model: Some(model) }
+        let mut config = config_for(&model);
+        configure(&mut config);
+        let builder = LocalServer::builder().addr(any_port()).config(config);
+        Self { server: build(builder).spawn().await.expect("the server starts"), model: Some(model) }
+    }
+
+    /// As [`build`](Self::build), and with a configuration of the test's own.
+    pub async fn build_with(
+        script: impl Into<Script>,
+        change: impl FnOnce(&mut ServerConfig, LocalServerBuilder) -> LocalServerBuilder,
+    ) -> Self {
+        let model = ScriptedModel::start(script).await;
+        let mut config = config_for(&model);
+        let builder = change(&mut config, LocalServer::builder().addr(any_port()));
+        Self { server: builder.config(config).spawn().await.expect("the server starts"), model: Some(model) }
     }
 
     /// A server without a gateway key.
@@ -79,6 +97,11 @@ impl TestServer {
             .await
             .expect("the server stops in time")
             .expect("the server stops without an error");
+    }
+
+    /// The server's own handle, and the gateway.
+    pub fn into_parts(self) -> (LocalServer, ScriptedModel) {
+        (self.server, self.model.expect("this server has a gateway"))
     }
 
     /// The server's own handle.

@@ -5,12 +5,12 @@ use crate::sources::{self, Source};
 
 /// The layers, from data to wiring. A module may use every layer to its left.
 const LAYERS: &[&[&str]] = &[
-    &["ids", "clock", "config"],
+    &["ids", "clock", "config", "outbound", "state_folder"],
     &["metrics"],
     &["protocol"],
     &["outgoing"],
-    &["storage", "knowledge", "model", "auth", "run_file"],
-    &["plugins"],
+    &["storage", "knowledge", "model", "auth", "otp", "run_file"],
+    &["plugins", "connectors"],
     &["tools", "worker"],
     &["turn", "workbench"],
     &["actions"],
@@ -19,7 +19,14 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Uses inside one layer, each in one direction only.
-const INSIDE: &[(&str, &str)] = &[("config", "ids"), ("auth", "storage"), ("http", "socket")];
+const INSIDE: &[(&str, &str)] = &[
+    ("config", "ids"),
+    ("outbound", "config"),
+    ("auth", "storage"),
+    ("otp", "storage"),
+    ("knowledge", "model"),
+    ("http", "socket"),
+];
 
 #[test]
 fn modules_use_only_what_stands_left_of_them() {

@@ -1,22 +1,32 @@
 //! Who is asking: tokens become principals, principals decide what is visible.
 
+mod claims;
+mod jwt;
 mod scope;
+mod trusted;
 mod verifiers;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::{
+    clock::SharedClock,
+    config::{AuthMode, ServerConfig},
+};
+pub use jwt::{AuthSettingsError, JwtVerifier};
 pub use scope::{Caller, UserScope, normal_email};
+pub use trusted::TrustedVerifier;
 pub(crate) use verifiers::MODE_NONE;
-pub use verifiers::{LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
+pub use verifiers::{DisabledAuth, LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
 
 /// What a principal may do in the admin API; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Sees what is theirs. `user` means the same.
-    #[serde(alias = "user")]
+    /// Sees what is theirs.
     Basic,
     /// Manages content.
     Curator,
@@ -25,6 +35,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// The role of this name; `user` means basic.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "basic" | "user" => Some(Role::Basic),
+            "curator" => Some(Role::Curator),
+            "admin" => Some(Role::Admin),
+            _ => None,
+        }
+    }
+
     /// The name in tokens and answers.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,4 +103,29 @@ pub trait AuthVerifier: Send + Sync + 'static {
 
     /// A short label of how tokens are checked, for logs and `Debug`: `none`, `local-token`, …
     fn mode(&self) -> &'static str;
+}
+
+/// The verifier of a configuration.
+///
+/// # Errors
+///
+/// A key that is none, or an address that must not be believed.
+pub(crate) fn configured(
+    config: &ServerConfig,
+    clock: &SharedClock,
+) -> Result<Arc<dyn AuthVerifier>, AuthSettingsError> {
+    let org = &config.org_id;
+    Ok(match &config.auth {
+        AuthMode::None => Arc::new(NoAuthVerifier::in_org(org)),
+        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(org)),
+        AuthMode::Jwt(settings) => Arc::new(JwtVerifier::new(settings, &config.limits)?),
+        AuthMode::Trusted => Arc::new(TrustedVerifier::new(clock.clone())),
+        AuthMode::Disabled => Arc::new(DisabledAuth),
+    })
+}
+
+/// Whether a verifier of this mode keeps strangers out: neither one that takes everybody nor one that believes what it
+/// is told does.
+pub(crate) fn checks_tokens(mode: &str) -> bool {
+    !matches!(mode, verifiers::MODE_NONE | verifiers::MODE_TRUSTED | verifiers::MODE_DISABLED)
 }

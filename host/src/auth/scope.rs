@@ -3,7 +3,7 @@
 
 use super::{
     Principal,
-    verifiers::{MODE_LOCAL_TOKEN, MODE_NONE},
+    verifiers::{MODE_DISABLED, MODE_LOCAL_TOKEN, MODE_NONE},
 };
 use crate::storage::OwnerFilter;
 
@@ -26,7 +26,7 @@ impl UserScope {
     /// there is no verifier).
     pub fn of(principal: Option<&Principal>, mode: Option<&str>) -> Self {
         match (mode, principal) {
-            (None | Some(MODE_NONE | MODE_LOCAL_TOKEN), _) => UserScope::Unscoped,
+            (None | Some(MODE_NONE | MODE_LOCAL_TOKEN | MODE_DISABLED), _) => UserScope::Unscoped,
             (_, None) => UserScope::AnonymousById,
             (_, Some(principal)) => match principal.email.as_deref().and_then(normal_email) {
                 Some(email) => UserScope::User(email),
@@ -114,6 +114,7 @@ mod tests {
             (None, None, UserScope::Unscoped),
             (Some("none"), Some(&alice), UserScope::Unscoped),
             (Some("local-token"), None, UserScope::Unscoped),
+            (Some("disabled"), None, UserScope::Unscoped),
             (Some("jwt"), None, UserScope::AnonymousById),
             (Some("jwt"), Some(&alice), UserScope::User("alice@example.com".into())),
             (Some("jwt"), Some(&principal(None)), UserScope::Denied),

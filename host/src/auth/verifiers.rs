@@ -11,6 +11,13 @@ use crate::config::REFERENCE_ORG;
 pub(crate) const MODE_NONE: &str = "none";
 /// The label of [`LocalTokenVerifier`].
 pub(super) const MODE_LOCAL_TOKEN: &str = "local-token";
+/// The labels of [`JwtVerifier`](super::JwtVerifier).
+pub(super) const MODE_JWT: &str = "jwt";
+pub(super) const MODE_SMOO: &str = "smoo";
+/// The label of [`TrustedVerifier`](super::TrustedVerifier).
+pub(super) const MODE_TRUSTED: &str = "trusted";
+/// The label of [`DisabledAuth`].
+pub(super) const MODE_DISABLED: &str = "disabled";
 
 /// Takes any token for the development admin. The default of the local flavor, where everything listens on loopback.
 #[derive(Clone, Debug)]
@@ -44,6 +51,21 @@ impl AuthVerifier for NoAuthVerifier {
 
     fn mode(&self) -> &'static str {
         MODE_NONE
+    }
+}
+
+/// Takes no token at all: everybody chats anonymously, and nobody may use the admin API.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DisabledAuth;
+
+#[async_trait]
+impl AuthVerifier for DisabledAuth {
+    async fn verify(&self, _bearer_token: &str) -> Result<Principal, AuthError> {
+        Err(AuthError::InvalidToken("this server takes no tokens".into()))
+    }
+
+    fn mode(&self) -> &'static str {
+        MODE_DISABLED
     }
 }
 

@@ -17,9 +17,12 @@ Exit codes:
   2    the command line is wrong
   3    the configuration cannot be used
   4    what was checked is not in order
+  5    a plugin is not trusted: its hash, its signature, or a change since it was trusted
+  6    a plugin does not fit this host: target, interface, C library, compiler
   7    no model can be reached (no key, or the gateway does not answer)
   8    a tool call needed a human's yes and nobody could give it
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C before the work was done
+  143  stopped by SIGTERM before the work was done
 
 Environment: SMOOAI_GATEWAY_KEY (the gateway's key), SMOOAI_GATEWAY_URL, SMOOTH_AGENT_MODEL and the other known
 names; JACKFIELD_SECTION__KEY for every setting that `jackfield config show` lists; RUST_LOG; NO_COLOR.";
@@ -68,6 +71,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PluginsCommand,
     },
+    /// Say what a running server knows, and ask why it finds what it finds.
+    Knowledge {
+        #[command(subcommand)]
+        command: KnowledgeCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -97,8 +105,127 @@ pub(crate) enum PluginsCommand {
     Check(CheckArgs),
     /// Call one tool of a plugin, as a turn would.
     Call(CallArgs),
+    /// Trust a plugin file as it is now. One that has changed since it was trusted needs --update.
+    Trust(TrustArgs),
+    /// Do not load a plugin any more, whatever its file becomes, until it is trusted again.
+    Untrust(UntrustArgs),
+    /// Make a pair of keys to sign plugins with.
+    Keygen(KeygenArgs),
+    /// Sign a plugin file; the signature is put beside it.
+    Sign(SignArgs),
+    /// Say whether a trusted key has signed a plugin file.
+    Verify(VerifyArgs),
     /// Make the project of a plugin of your own: it builds, tests and loads as it is, without a network.
     New(NewArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KnowledgeCommand {
+    /// Let the running server answer from the text, Markdown and HTML of files and folders, now and after every start.
+    Add(AddArgs),
+    /// List the sources, or the documents of one.
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Forget a source and its documents; its files stay.
+    Rm(RmArgs),
+    /// Read sources anew.
+    Reindex(ReindexArgs),
+    /// Search as a turn would.
+    Query(QueryArgs),
+}
+
+/// Which server a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server (http://127.0.0.1:8787). Without it: the one that runs on this machine.
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Show the server the token in this file. Without it: the admin token of the run file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// Files and folders of the server's machine.
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// What to call it; by default the file's or folder's own name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The set that its documents belong to; by default its name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) set: Option<String>,
+    /// Only this user may find its documents. May be given several times.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Vec<String>,
+    /// Only members of this group may find its documents. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// List the documents of this source.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The source's name.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReindexArgs {
+    /// The sources' names; without one, all.
+    #[arg(value_name = "SOURCE")]
+    pub(crate) sources: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What to look for.
+    pub(crate) query: String,
+    /// Say how each passage came to its place, and which were cut and why.
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// How many passages are used.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) limit: u16,
+    /// Search with the rights of this user.
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Search with the rights of this group's members. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -132,6 +259,9 @@ pub(crate) struct SettingsArgs {
     /// Let in only who knows the token in this file.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Load only plugins that a key of plugins.trusted_keys has signed.
+    #[arg(long)]
+    require_signed: bool,
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
@@ -155,6 +285,9 @@ pub(crate) struct AgentArgs {
     /// Add the demo documents, persona and tool.
     #[arg(long)]
     seed_kb: bool,
+    /// Answer from the text, Markdown and HTML of this file or folder. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    knowledge: Vec<PathBuf>,
     /// Ask a human before tools whose names contain one of these parts, separated by commas.
     #[arg(long, value_name = "PART,…")]
     confirm_tools: Option<String>,
@@ -165,7 +298,7 @@ pub(crate) struct ChatArgs {
     /// What to say; without it, or as -, it is read from standard input.
     pub(crate) message: Option<String>,
     /// The server to talk to (ws://127.0.0.1:8787/ws). Without it: the one that runs, or one for this message alone.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "isolate", "model", "gateway_url", "seed_kb", "confirm_tools"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "isolate", "model", "gateway_url", "seed_kb", "knowledge", "confirm_tools"])]
     pub(crate) server: Option<String>,
     /// Show the server the token in this file.
     #[arg(long, value_name = "FILE")]
@@ -208,9 +341,12 @@ pub(crate) struct ListArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The plugin's file.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) file: String,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -266,6 +402,55 @@ pub(crate) struct CallArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TrustArgs {
+    /// The plugin's file, or the id of one in the plugin folders.
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) plugin: String,
+    /// Also when it has changed since it was trusted; what changed is printed.
+    #[arg(long)]
+    pub(crate) update: bool,
+    /// A folder to look for the id in; without it, those of the configuration. May be given several times.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plugins: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UntrustArgs {
+    /// The plugin's id.
+    pub(crate) id: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// Where the secret key is put; the public key is put beside it, with .pub added.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The plugin's file.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// The file of the secret key, made by keygen or by minisign.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The plugin's file; its signature lies beside it.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A public key in one line (RW…), instead of those of the configuration. May be given several times.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NewArgs {
     /// The folder to make; its last part names the plugin.
     #[arg(value_name = "NAME")]
@@ -309,6 +494,7 @@ impl SettingsArgs {
         flags.extend(
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
         );
+        flags.extend(self.require_signed.then(|| flag("plugins.require_signed", "--require-signed", true)));
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
         flags
     }
@@ -333,6 +519,8 @@ impl AgentArgs {
         flags.extend(self.model.as_ref().map(|model| flag("model.name", "--model", model.as_str())));
         flags.extend(self.gateway_url.as_ref().map(|url| flag("gateway.url", "--gateway-url", url.as_str())));
         flags.extend(self.seed_kb.then(|| flag("knowledge.seed", "--seed-kb", true)));
+        let sources: Vec<String> = self.knowledge.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        flags.extend(list("knowledge.sources", "--knowledge", &sources));
         flags.extend(self.confirm_tools.as_ref().map(|parts| flag("tools.confirm", "--confirm-tools", parts.as_str())));
         flags
     }
@@ -409,6 +597,8 @@ mod tests {
             "http://127.0.0.1:1/v1",
             "--seed-kb",
             "--isolate",
+            "--knowledge",
+            "docs",
             "--confirm-tools",
             "a,b",
             "--allow-origin",
@@ -422,6 +612,7 @@ mod tests {
         assert_eq!(config.gateway_url, "http://127.0.0.1:1/v1");
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
+        assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
         assert!(config.seed_kb && config.allow_unauthenticated);
         assert_eq!(config.plugins.default_isolation, Isolation::Process);
     }
@@ -462,8 +653,17 @@ mod tests {
     fn the_exit_codes_are_in_the_help() {
         use crate::cli::Exit;
         let help = Cli::command().render_long_help().to_string();
-        let all = [Exit::Failure, Exit::Usage, Exit::Config, Exit::CheckFailed, Exit::NoModel, Exit::NeedsApproval];
-        for exit in all.into_iter().chain([Exit::Interrupted]) {
+        let all = [
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Config,
+            Exit::CheckFailed,
+            Exit::Untrusted,
+            Exit::Incompatible,
+            Exit::NoModel,
+            Exit::NeedsApproval,
+        ];
+        for exit in all.into_iter().chain([Exit::Interrupted, Exit::Terminated]) {
             assert!(help.lines().any(|line| line.starts_with(&format!("  {} ", exit as u8))), "{exit:?}");
         }
     }

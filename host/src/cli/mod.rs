@@ -1,15 +1,19 @@
 //! The command line: what can be said, and what each command does. Data goes to standard output, messages to standard
 //! error, and every command ends with one of the documented exit codes.
 
+mod admin;
 mod args;
 mod chat;
 mod config;
 mod dev;
+mod knowledge;
 mod new;
 mod plugins;
 mod serve;
 mod terminal;
+mod trust;
 mod tryout;
+mod which;
 
 use std::process::ExitCode;
 
@@ -31,12 +35,18 @@ pub(crate) enum Exit {
     Config = 3,
     /// What was checked is not in order.
     CheckFailed = 4,
+    /// A plugin is not trusted.
+    Untrusted = 5,
+    /// A plugin does not fit this host.
+    Incompatible = 6,
     /// No model can be reached.
     NoModel = 7,
     /// A human would have been needed.
     NeedsApproval = 8,
     /// Ctrl-C.
     Interrupted = 130,
+    /// `SIGTERM`, asked twice.
+    Terminated = 143,
 }
 
 /// Why a command ends early: what to say, and the exit code.
@@ -101,6 +111,13 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         Command::Plugins { command: PluginsCommand::Inspect(inspect) } => {
             plugins::inspect(sources(&global)?, &inspect, terminal)
         }
+        Command::Plugins { command: PluginsCommand::Trust(args) } => trust::trust(sources(&global)?, &args, terminal),
+        Command::Plugins { command: PluginsCommand::Untrust(args) } => {
+            trust::untrust(sources(&global)?, &args, terminal)
+        }
+        Command::Plugins { command: PluginsCommand::Keygen(args) } => trust::keygen(&args, terminal),
+        Command::Plugins { command: PluginsCommand::Sign(args) } => trust::sign(&args, terminal),
+        Command::Plugins { command: PluginsCommand::Verify(args) } => trust::verify(sources(&global)?, &args, terminal),
         Command::Plugins { command: PluginsCommand::Check(args) } => {
             on_runtime(tryout::check(sources(&global)?, &args, terminal))
         }
@@ -109,6 +126,7 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
         }
         Command::CheckChild { report } => tryout::check_child(&report),
         Command::Plugins { command: PluginsCommand::New(args) } => new::new(&args, terminal),
+        Command::Knowledge { command } => on_runtime(knowledge::run(sources(&global)?, &command, terminal)),
         Command::Config { command: ConfigCommand::Show(show) } => config::show(sources(&global)?, &show, terminal),
         Command::Config { command: ConfigCommand::Check(settings) } => {
             config::check(sources(&global)?, &settings, terminal)

@@ -1,7 +1,7 @@
 //! `plugins list` and `plugins inspect`. Both read files; neither runs any of their code.
 
 use jackfield::{
-    config::{FlagValue, Isolation, Sources},
+    config::{Isolation, Sources},
     plugins::{self, Inspection, PluginReport},
 };
 use serde_json::json;
@@ -10,18 +10,15 @@ use super::{
     Exit, Failure,
     args::{InspectArgs, ListArgs},
     terminal::{Terminal, one_line, table},
+    which::{find, load},
 };
 
 /// Characters of a reason or a description that a table shows; `--json` shows all.
 const TEXT_CHARS: usize = 160;
 
 /// Lists what is in the plugin folders.
-pub(super) fn list(mut sources: Sources, args: &ListArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
-    if !args.plugins.is_empty() {
-        let folders: Vec<String> = args.plugins.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        sources.flags.push(FlagValue { key: "plugins.folders", flag: "--plugins", value: folders.into() });
-    }
-    let config = sources.load()?.config;
+pub(super) fn list(sources: Sources, args: &ListArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
+    let config = load(sources, &args.plugins)?;
     if config.plugins.folders.is_empty() {
         terminal.message("no plugin folder is configured; name one with --plugins DIR");
     }
@@ -63,11 +60,13 @@ fn list_row(plugin: &PluginReport) -> Vec<String> {
 
 /// Shows what one file says about itself.
 pub(super) fn inspect(sources: Sources, args: &InspectArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
-    let config = sources.load()?.config;
-    let found = plugins::inspect(&args.file, &config.plugins, &config.limits).map_err(anyhow::Error::from)?;
+    let config = load(sources, &args.plugins)?;
+    let file = find(&args.file, &config)?;
+    let found = plugins::inspect_for(&file, &config.plugins, &config.limits).map_err(anyhow::Error::from)?;
     let text = if args.json { format!("{:#}\n", json!(found)) } else { described(&found) };
     terminal.data(&text)?;
-    Ok(found.refusal.is_some().then_some(Exit::CheckFailed))
+    let untrusted = found.trust.refusal.is_some().then_some(Exit::Untrusted);
+    Ok(found.refusal.is_some().then_some(Exit::Incompatible).or(untrusted))
 }
 
 fn described(found: &Inspection) -> String {
@@ -105,6 +104,9 @@ fn described(found: &Inspection) -> String {
     row("file", &found.path.display().to_string());
     row("size", &format!("{} bytes, {}", found.bytes, found.binary.format));
     row("sha-256", &found.sha256);
-    row("loads here", found.refusal.as_deref().map(|why| format!("no: {why}")).as_deref().unwrap_or("yes"));
+    row("signed by", &found.trust.signature);
+    row("remembered", found.trust.pin);
+    let why_not = found.refusal.as_deref().or(found.trust.refusal.as_deref());
+    row("loads here", why_not.map(|why| format!("no: {why}")).as_deref().unwrap_or("yes"));
     table(&rows)
 }

@@ -5,7 +5,7 @@ use jackfield::{
     local::LocalServer,
     plugins::PluginReport,
     run_file::{RunFile, RunFileGuard},
-    server::{StartError, stop_requested},
+    server::{StartError, StopRequest, StopRequests},
 };
 
 use super::{
@@ -45,14 +45,17 @@ enum Kind {
 }
 
 async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Option<Exit>, Failure> {
-    let loaded = sources.load()?;
+    let mut loaded = sources.load()?;
+    loaded.config.state_folder = state_folder(&sources.env);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     loaded.config.require_memory()?;
     let without_key = loaded.config.gateway_key.is_none() && !loaded.config.is_offline();
     let plugin_time = loaded.config.limits.plugin_create;
-    let server = start(loaded.config).await?;
+    // Heard from here on, so that no wish to stop ends the process between two steps.
+    let mut requests = StopRequests::listen()?;
+    let server = start(remembering(loaded.config, sources)).await?;
     if kind == Kind::Demo {
         // The first thing that people try is a plugin's tool, so it has to be there when the address is.
         announce_plugins(&server.plugins_settled(plugin_time).await, terminal);
@@ -67,9 +70,11 @@ async fn run(sources: &Sources, terminal: &Terminal, kind: Kind) -> Result<Optio
     if kind == Kind::Demo {
         terminal.message("try it in another terminal:  jackfield chat \"Until when can I send an item back?\"");
     }
-    let result = until_stopped(server, terminal).await;
+    let told = |_| terminal.message("stopping; once more stops at once");
+    let ended = server.shutdown_when_asked(&mut requests, told).await;
     drop(run_file);
-    result
+    ended?;
+    Ok(None)
 }
 
 fn announce_plugins(reports: &[PluginReport], terminal: &Terminal) {
@@ -79,17 +84,10 @@ fn announce_plugins(reports: &[PluginReport], terminal: &Terminal) {
     }
 }
 
-/// The first wish to stop (Ctrl-C, SIGTERM) stops gracefully, the second at once.
-async fn until_stopped(server: LocalServer, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
-    stop_requested().await;
-    terminal.message("stopping; once more stops at once");
-    tokio::select! {
-        result = server.shutdown() => {
-            result?;
-            Ok(None)
-        }
-        () = stop_requested() => Err(Failure::new(Exit::Interrupted, "stopped at once; turns that ran are lost")),
-    }
+/// What is remembered between two runs: which plugins were trusted.
+pub(super) fn remembering(mut config: ServerConfig, sources: &Sources) -> ServerConfig {
+    config.plugins.trust.state_folder = state_folder(&sources.env);
+    config
 }
 
 /// Starts the server of a configuration, whoever uses it.
@@ -102,9 +100,13 @@ pub(super) async fn start(config: ServerConfig) -> Result<LocalServer, Failure> 
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let exit = match error {
-            StartError::Config(_) | StartError::Guard(_) | StartError::Gateway(_) | StartError::Unprotected(_) => {
-                Exit::Config
-            }
+            StartError::StoppedAtOnce(StopRequest::Terminate) => Exit::Terminated,
+            StartError::StoppedAtOnce(_) => Exit::Interrupted,
+            StartError::Config(_)
+            | StartError::Guard(_)
+            | StartError::Gateway(_)
+            | StartError::Auth(_)
+            | StartError::Unprotected(_) => Exit::Config,
             _ => Exit::Failure,
         };
         Self::new(exit, error.to_string())

@@ -3,14 +3,14 @@
 use std::{
     fs::{self, File},
     io::Read,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use jackfield::{
     clock::SystemClock,
-    config::{FlagValue, ServerConfig, Sources},
+    config::{ServerConfig, Sources},
     ids::PluginId,
     plugins,
     workbench::{self, CallRequest, Called, CheckRequest, OWN_THREADS},
@@ -22,6 +22,7 @@ use super::{
     Exit, Failure,
     args::{CHECK_CHILD, CallArgs, CheckArgs},
     terminal::{Terminal, harmless, one_line, table},
+    which::{find, load},
 };
 
 /// Characters of a finding.
@@ -74,8 +75,12 @@ fn rows(findings: &[Finding]) -> String {
 
 /// Calls one tool and prints what a model would read.
 pub(super) async fn call(sources: Sources, args: &CallArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
-    let config = load(sources, &args.plugins)?;
+    let mut config = load(sources, &args.plugins)?;
     let file = find(&args.plugin, &config)?;
+    if file == Path::new(&args.plugin) {
+        // Whoever names a file means it as it is now; its author builds it anew all the time.
+        config.plugins.trust.pin = false;
+    }
     let request = CallRequest {
         tool: args.tool.clone(),
         arguments: arguments(&args.args)?,
@@ -106,35 +111,9 @@ pub(super) async fn call(sources: Sources, args: &CallArgs, terminal: &Terminal)
     }
 }
 
-fn load(mut sources: Sources, folders: &[PathBuf]) -> Result<ServerConfig, Failure> {
-    if !folders.is_empty() {
-        let folders: Vec<String> = folders.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        sources.flags.push(FlagValue { key: "plugins.folders", flag: "--plugins", value: folders.into() });
-    }
-    Ok(sources.load()?.config)
-}
-
-/// A file of this name, or the file of the plugin with this id in the configured folders.
-fn find(plugin: &str, config: &ServerConfig) -> Result<PathBuf, Failure> {
-    let file = PathBuf::from(plugin);
-    if file.is_file() {
-        return Ok(file);
-    }
-    let found = plugins::survey(&config.plugins, &config.limits).map_err(anyhow::Error::from)?;
-    match found.iter().find(|report| report.id == plugin) {
-        Some(report) => Ok(report.path.clone()),
-        None => {
-            let message = format!(
-                "{plugin:?} is neither a file nor the id of a plugin in the plugin folders; `jackfield plugins list` shows those"
-            );
-            Err(Failure::new(Exit::Usage, message))
-        }
-    }
-}
-
 /// What the operator has written for the plugin in this file.
 fn own_config(file: &Path, config: &ServerConfig) -> Value {
-    let inspected = plugins::inspect(file, &config.plugins, &config.limits);
+    let inspected = plugins::inspect(file, &config.plugins.trust, &config.limits);
     inspected.map(|found| config.plugins.settings(&PluginId::new(found.manifest.id)).config).unwrap_or_default()
 }
 

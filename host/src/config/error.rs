@@ -106,6 +106,21 @@ pub enum ConfigError {
         /// The flag that sets it, when there is one.
         flag: Option<String>,
     },
+    /// A project file points at something outside of its folder.
+    #[error(
+        "{}: a project file may only set {key} to paths below its own folder, got {outside:?}; {}", path.display(),
+        elsewhere(flag.as_deref())
+    )]
+    OutsideProject {
+        /// The project file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// The path that leads elsewhere.
+        outside: PathBuf,
+        /// The flag that sets it, when there is one.
+        flag: Option<String>,
+    },
     /// Settings that are fine alone and wrong together.
     #[error("{0}")]
     Contradiction(String),

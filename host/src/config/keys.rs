@@ -1,16 +1,18 @@
 //! The list of settings: for each its key in a file, its names in the environment, its flag, whether a project file
 //! may set it, how it is read and how it is shown. Everything that names a setting comes from here.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::PathBuf};
 
-use jackfield_plugin_api::GatewayKey;
 use serde_json::{Value, json};
 
 use super::{
-    AskPolicy, AuthMode, Authority, ConfigError, Isolation, NameConflict, OnDisconnect, PluginSettings, ServerConfig,
-    StorageBackend, WebOrigin,
+    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, Isolation, JwtKey, NameConflict, OnDisconnect,
+    PluginSettings, ServerConfig, StorageBackend, WebOrigin,
+    agent_keys::AgentKey,
+    agents,
+    auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
-    permissions,
+    permissions, trust,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -19,37 +21,20 @@ use crate::ids::PluginId;
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) config: ServerConfig,
-    auth_mode: Option<AuthModeName>,
-    token: Option<GatewayKey>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AuthModeName {
-    None,
-    LocalToken,
+    auth: AuthDraft,
 }
 
 impl Draft {
     /// Joins what belongs together. A mode without its secret does not become an open server.
     pub(super) fn finish(mut self) -> Result<ServerConfig, ConfigError> {
-        self.config.auth = match (self.auth_mode, self.token) {
-            (None | Some(AuthModeName::LocalToken), Some(token)) => AuthMode::LocalToken(token),
-            (None | Some(AuthModeName::None), None) => AuthMode::None,
-            (Some(AuthModeName::LocalToken), None) => {
-                return Err(ConfigError::Contradiction(
-                    "auth.mode local-token needs a token; say --token-file FILE or set auth.token".into(),
-                ));
-            }
-            (Some(AuthModeName::None), Some(_)) => {
-                return Err(ConfigError::Contradiction(
-                    "auth.mode none checks no token, but auth.token is set; remove one of the two".into(),
-                ));
-            }
-        };
-        if self.config.strict_auth && self.config.auth == AuthMode::None {
+        self.config.auth = self.auth.finish().map_err(ConfigError::Contradiction)?;
+        if self.config.strict_auth && matches!(self.config.auth, AuthMode::None | AuthMode::Disabled) {
             return Err(ConfigError::Contradiction(
                 "auth.strict needs a token to check; say --token-file FILE or set auth.token".into(),
             ));
+        }
+        if let Some(wrong) = agents::contradiction(&self.config.agents, &self.config.auth_tools) {
+            return Err(ConfigError::Contradiction(wrong));
         }
         Ok(self.config)
     }
@@ -62,6 +47,8 @@ pub(super) enum ProjectRule {
     Always,
     /// Only to a number that is not greater.
     Tighter,
+    /// Only to paths below the project's own folder.
+    Inside,
 }
 
 /// One setting.
@@ -155,14 +142,71 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: None,
         project: ProjectRule::Never,
         set: |draft, given| {
-            let modes = [("none", AuthModeName::None), ("local-token", AuthModeName::LocalToken)];
-            draft.auth_mode = Some(given.choice(&modes)?);
+            draft.auth.mode = Some(given.choice(&AuthModeName::ALL)?);
             Ok(())
         },
-        show: |config| match config.auth {
-            AuthMode::None => json!("none"),
-            AuthMode::LocalToken(_) => json!("local-token"),
+        show: |config| json!(mode_name(&config.auth)),
+    },
+    Setting {
+        name: "auth.jwt_secret",
+        env: &["AUTH_JWT_HS256_SECRET"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_secret = Some(given.secret()?);
+            Ok(())
         },
+        show: |config| secret_shown(matches!(jwt_key(config), Some(JwtKey::Hs256(_)))),
+    },
+    Setting {
+        name: "auth.jwt_public_key",
+        env: &["AUTH_JWT_RS256_PUBLIC_KEY"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_public_key = Some(given.public_key()?);
+            Ok(())
+        },
+        show: |config| match jwt_key(config) {
+            Some(JwtKey::Rs256(pem)) => json!(pem),
+            _ => Value::Null,
+        },
+    },
+    Setting {
+        name: "auth.jwt_jwks_url",
+        env: &["AUTH_JWT_JWKS_URL"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_jwks_url = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| match jwt_key(config) {
+            Some(JwtKey::Jwks(url)) => json!(url),
+            _ => Value::Null,
+        },
+    },
+    Setting {
+        name: "auth.jwt_issuer",
+        env: &["AUTH_JWT_ISSUER"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_issuer = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(jwt(config).and_then(|jwt| jwt.issuer.as_ref())),
+    },
+    Setting {
+        name: "auth.jwt_audience",
+        env: &["AUTH_JWT_AUDIENCE"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.auth.jwt_audience = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(jwt(config).and_then(|jwt| jwt.audience.as_ref())),
     },
     Setting {
         name: "auth.token",
@@ -170,7 +214,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         flag: Some("--token-file FILE"),
         project: ProjectRule::Never,
         set: |draft, given| {
-            draft.token = Some(given.secret()?);
+            draft.auth.token = Some(given.secret()?);
             Ok(())
         },
         show: |config| secret_shown(matches!(config.auth, AuthMode::LocalToken(_))),
@@ -319,6 +363,50 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.seed_kb),
     },
     Setting {
+        name: "knowledge.sources",
+        env: &[],
+        flag: Some("--knowledge PATH"),
+        project: ProjectRule::Inside,
+        set: |draft, given| {
+            draft.config.knowledge.sources = given.paths()?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.sources),
+    },
+    Setting {
+        name: "knowledge.roots",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.knowledge.roots = given.paths()?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.roots),
+    },
+    Setting {
+        name: "knowledge.embedding_model",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.knowledge.embedding_model = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.embedding_model),
+    },
+    Setting {
+        name: "knowledge.min_similarity",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Always,
+        set: |draft, given| {
+            draft.config.knowledge.min_similarity = given.number(0.0, 1.0)?;
+            Ok(())
+        },
+        show: |config| json!(config.knowledge.min_similarity),
+    },
+    Setting {
         name: "storage.backend",
         env: &["SMOOTH_AGENT_STORAGE"],
         flag: None,
@@ -357,6 +445,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.confirm_tools),
     },
     Setting {
+        name: "tools.auth",
+        env: &["SMOOTH_AGENT_AUTH_TOOLS"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.auth_tools = given.list()?;
+            Ok(())
+        },
+        show: |config| json!(config.auth_tools),
+    },
+    Setting {
         name: "plugins.folders",
         env: &[],
         flag: Some("--plugins DIR"),
@@ -388,6 +487,64 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| json!(config.plugins.default_isolation),
+    },
+    Setting {
+        name: "plugins.require_signed",
+        env: &[],
+        flag: Some("--require-signed"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.require_signed = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.require_signed),
+    },
+    Setting {
+        name: "plugins.trusted_keys",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "minisign public keys in one line each (RW…)";
+            draft.config.plugins.trust.keys = checked(given, trust::is_public_key, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.keys),
+    },
+    Setting {
+        name: "plugins.allow",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.allow = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.allow),
+    },
+    Setting {
+        name: "plugins.deny",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            let expected = "sha-256 hashes, 64 of 0-9 and a-f each";
+            draft.config.plugins.trust.deny = checked(given, trust::is_sha256, expected)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.deny),
+    },
+    Setting {
+        name: "plugins.pin",
+        env: &[],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.trust.pin = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.trust.pin),
     },
     Setting {
         name: "plugins.name_conflict",
@@ -486,6 +643,7 @@ pub(super) enum Target {
     Setting(&'static Setting),
     Limit(&'static LimitField),
     Plugin(PluginId, PluginKey),
+    Agent(String, AgentKey),
 }
 
 impl Target {
@@ -500,6 +658,7 @@ impl Target {
             Target::Setting(setting) => setting.name.to_owned(),
             Target::Limit(limit) => format!("limits.{}", limit.name),
             Target::Plugin(id, key) => format!("plugins.{id}.{}", key.name()),
+            Target::Agent(name, key) => format!("agents.{name}.{}", key.name()),
         }
     }
 
@@ -523,7 +682,14 @@ impl Target {
             Target::Setting(setting) => setting.project,
             Target::Limit(_) => ProjectRule::Tighter,
             Target::Plugin(..) => ProjectRule::Never,
+            Target::Agent(_, key) => key.project(),
         }
+    }
+
+    /// The paths that a setting names.
+    pub(super) fn paths<'a>(&self, config: &'a ServerConfig) -> &'a [PathBuf] {
+        // The one setting that a project file may point at files with.
+        if self.name() == "knowledge.sources" { &config.knowledge.sources } else { &[] }
     }
 
     /// The number that a project file may not raise; 0 for what is not a number.
@@ -547,6 +713,7 @@ impl Target {
                 Ok(())
             }
             Target::Plugin(id, key) => key.set(draft.config.plugins.by_id.entry(id.clone()).or_default(), given),
+            Target::Agent(name, key) => key.set(draft.config.agents.entry(name.clone()).or_default(), given),
         }
     }
 
@@ -563,6 +730,7 @@ impl Target {
                 }
             }
             Target::Plugin(id, key) => key.show(&config.plugins.settings(id)),
+            Target::Agent(name, key) => key.show(config.agents.get(name).unwrap_or(&AgentConfig::default())),
         }
     }
 }

@@ -20,6 +20,10 @@ pub struct Limits {
     pub outgoing_events: usize,
     /// Open connections; a further one is answered 503. Default 10 000.
     pub connections: usize,
+    /// Open connections that speak HTTP, or are about to become WebSockets; a further one waits. Default 1024.
+    pub http_connections: usize,
+    /// Longest wait for a request on a connection, and for its whole head; then the connection is closed. Default 30 s.
+    pub http_header: Duration,
     /// Sessions; the longest idle one goes first. Default 100 000.
     pub sessions: usize,
     /// Sessions of one connection that nobody has used yet and that are therefore not stored; one more, and the oldest is
@@ -37,6 +41,14 @@ pub struct Limits {
     pub admin_body_bytes: usize,
     /// How long the body of a request to the admin API may take to arrive. Default 30 s.
     pub admin_body: Duration,
+    /// Asking for a key set or a widget policy: longest duration; also the pause after a failure. Default 5 s.
+    pub auth_fetch: Duration,
+    /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
+    pub auth_fetch_bytes: usize,
+    /// How long a key set is used before it is fetched again. Default 300 s.
+    pub auth_keys_kept: Duration,
+    /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
+    pub auth_keys_refresh: Duration,
     /// A session unused for this long expires. Default 24 h.
     pub session_idle: Duration,
     /// Messages of the history that the model is shown. Default 50.
@@ -59,6 +71,20 @@ pub struct Limits {
     pub confirmation_chars: usize,
     /// Longest text of their own that a user writes into a form, in characters; a longer one is refused. Default 1000.
     pub interaction_chars: usize,
+    /// How long a one-time code counts. Default 10 min.
+    pub otp_life: Duration,
+    /// Tries that one code allows; past it the code is void. Default 5.
+    pub otp_attempts: u32,
+    /// Shortest time between two codes for one session or one contact; sooner none is sent. Default 60 s.
+    pub otp_resend: Duration,
+    /// Codes for one contact in an hour; a further one is not sent. Default 5.
+    pub otp_sends_per_contact: usize,
+    /// Codes for all contacts in an hour; a further one is not sent. Default 10 000.
+    pub otp_sends: usize,
+    /// How long the embedding program may take to deliver a code; past it the code is void. Default 10 s.
+    pub otp_delivery: Duration,
+    /// How long the embedding program may take to say what an agent is; past it the turn fails. Default 5 s.
+    pub agent_config: Duration,
     /// Model call: time to connect. Default 30 s.
     pub model_connect: Duration,
     /// Model call: longest silence. Default 60 s.
@@ -189,6 +215,33 @@ pub struct Limits {
     pub knowledge_document_bytes: usize,
     /// Passages of one document; one that would have more is refused. Default 20 000.
     pub knowledge_passages_per_document: usize,
+    /// Largest file that is read as a document; a larger one is skipped with this reason. Default 16 MiB.
+    pub knowledge_file_bytes: usize,
+    /// Files of one folder that are looked at; the rest is left out, and the indexing run says so. Default 20 000.
+    pub knowledge_files: usize,
+    /// How deep a folder is read; what is deeper is skipped with this reason. Default 32.
+    pub knowledge_folder_depth: usize,
+    /// Sources of documents; a further one is refused. Default 256.
+    pub knowledge_sources: usize,
+    /// Connectors of all organisations; a further one is refused. Default 1000.
+    pub connectors: usize,
+    /// Indexing runs that are remembered; the oldest go first. Default 1000.
+    pub indexing_runs: usize,
+    /// Skipped files that one run names; the rest is counted. Default 100.
+    pub indexing_skips_named: usize,
+    /// Passages whose vectors are asked for at once. Default 64.
+    pub knowledge_vector_batch: usize,
+    /// How long a search waits for the vector of its question; then the words alone decide. Default 400 ms.
+    pub knowledge_question_vector: Duration,
+    /// Pause before an embedding model that failed is asked again; until then the words alone decide. Default 60 s.
+    pub knowledge_vector_retry: Duration,
+    /// How often all vectors are made anew because their dimension changed; after that the words alone decide.
+    /// Default 3.
+    pub knowledge_vector_rebuilds: u32,
+    /// Memory for vectors; documents beyond it are found by their words only. Default 1 GiB.
+    pub knowledge_vector_bytes: usize,
+    /// Answer to one request for vectors; a larger one counts as a failure. Default 64 MiB.
+    pub embedding_answer_bytes: usize,
     /// Tools, and models, that the metrics tell apart by name; further ones are counted as `other`. Default 500.
     pub metric_names: usize,
     /// Running turns may use this long after a stop was asked for. Default 30 s.
@@ -206,6 +259,8 @@ impl Default for Limits {
             outgoing_bytes: MIB,
             outgoing_events: 4096,
             connections: 10_000,
+            http_connections: 1024,
+            http_header: Duration::from_secs(30),
             sessions: 100_000,
             unused_sessions: 16,
             conversations: 100_000,
@@ -214,6 +269,10 @@ impl Default for Limits {
             subscriptions: 256,
             admin_body_bytes: MIB,
             admin_body: Duration::from_secs(30),
+            auth_fetch: Duration::from_secs(5),
+            auth_fetch_bytes: MIB,
+            auth_keys_kept: Duration::from_secs(300),
+            auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
             history_messages: 50,
             turn_log_bytes: 4 * MIB,
@@ -225,6 +284,13 @@ impl Default for Limits {
             confirmation_unattended: Duration::from_secs(60),
             confirmation_chars: 2000,
             interaction_chars: 1000,
+            otp_life: Duration::from_secs(10 * 60),
+            otp_attempts: 5,
+            otp_resend: Duration::from_secs(60),
+            otp_sends_per_contact: 5,
+            otp_sends: 10_000,
+            otp_delivery: Duration::from_secs(10),
+            agent_config: Duration::from_secs(5),
             model_connect: Duration::from_secs(30),
             model_idle: Duration::from_secs(60),
             model_total: Duration::from_secs(600),
@@ -284,6 +350,19 @@ impl Default for Limits {
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,
             knowledge_passages_per_document: 20_000,
+            knowledge_file_bytes: 16 * MIB,
+            knowledge_files: 20_000,
+            knowledge_folder_depth: 32,
+            knowledge_sources: 256,
+            connectors: 1000,
+            indexing_runs: 1000,
+            indexing_skips_named: 100,
+            knowledge_vector_batch: 64,
+            knowledge_question_vector: Duration::from_millis(400),
+            knowledge_vector_retry: Duration::from_secs(60),
+            knowledge_vector_rebuilds: 3,
+            knowledge_vector_bytes: 1024 * MIB,
+            embedding_answer_bytes: 64 * MIB,
             metric_names: 500,
             shutdown: Duration::from_secs(30),
         }
@@ -323,8 +402,14 @@ pub(super) static LIMIT_FIELDS: LazyLock<Vec<LimitField>> = LazyLock::new(|| {
 });
 
 /// Counts of things that a server can do without.
-const MAY_BE_ZERO: &[&str] =
-    &["model_retries", "model_pool_connections", "tools_per_turn", "plugin_files", "knowledge_hits"];
+const MAY_BE_ZERO: &[&str] = &[
+    "model_retries",
+    "model_pool_connections",
+    "tools_per_turn",
+    "plugin_files",
+    "knowledge_hits",
+    "knowledge_vector_rebuilds",
+];
 
 impl LimitField {
     /// The limit's number: milliseconds, bytes or a count.

@@ -1,11 +1,15 @@
 //! Every setting and every limit, in one typed value. It is read once, from the command line, the environment, files
 //! and defaults (`sources`); nothing below `main` reads the environment again.
 
+mod agent_keys;
+mod agents;
+mod auth;
 mod error;
 mod keys;
 mod limits;
 mod permissions;
 mod sources;
+mod trust;
 mod values;
 mod web;
 
@@ -20,10 +24,12 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
 pub use permissions::{ExecPermission, PluginPermissions};
 pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder};
+pub use trust::TrustConfig;
 pub use web::{Authority, WebOrigin, default_port};
 
 use crate::ids::PluginId;
@@ -73,6 +79,36 @@ pub enum AuthMode {
     None,
     /// One shared secret.
     LocalToken(GatewayKey),
+    /// Signed JSON Web Tokens.
+    Jwt(JwtSettings),
+    /// Unsigned claims of a proxy in front, which nobody else may reach the server without.
+    Trusted,
+    /// No token is taken: everybody is anonymous, and nobody may use the admin API.
+    Disabled,
+}
+
+/// How JSON Web Tokens are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JwtSettings {
+    /// What has signed them.
+    pub key: JwtKey,
+    /// Who has to have issued them.
+    pub issuer: Option<String>,
+    /// Whom they have to be for.
+    pub audience: Option<String>,
+    /// The mode is called `smoo`, which demands an issuer.
+    pub smoo: bool,
+}
+
+/// What signs JSON Web Tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JwtKey {
+    /// A shared secret; the algorithm is HS256.
+    Hs256(GatewayKey),
+    /// The private half of this RSA key, in PEM form; the algorithm is RS256.
+    Rs256(String),
+    /// A key of the set at this address; the algorithm is what the set says, never one with a shared secret.
+    Jwks(String),
 }
 
 /// What happens to a running turn when the connection that started it goes away.
@@ -154,6 +190,8 @@ pub struct PluginsConfig {
     pub worker_program: Option<PathBuf>,
     /// Same-name policy.
     pub name_conflict: NameConflict,
+    /// Which files are trusted.
+    pub trust: TrustConfig,
     /// Settings by plugin id.
     pub by_id: BTreeMap<PluginId, PluginSettings>,
 }
@@ -189,6 +227,26 @@ impl From<&std::path::Path> for PluginsConfig {
     }
 }
 
+/// Where knowledge comes from and how it is searched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KnowledgeConfig {
+    /// Files and folders that are read at the start, for the configured organisation.
+    pub sources: Vec<PathBuf>,
+    /// Folders that the admin API's connectors may read. Default: none.
+    pub roots: Vec<PathBuf>,
+    /// A model of the gateway that makes vectors; without one documents are found by their words alone.
+    pub embedding_model: Option<String>,
+    /// The cosine from which a passage that shares no word with a question counts as fitting. Models differ; `jackfield
+    /// knowledge query --explain` shows what they say. Default 0.4.
+    pub min_similarity: f64,
+}
+
+impl Default for KnowledgeConfig {
+    fn default() -> Self {
+        Self { sources: Vec::new(), roots: Vec::new(), embedding_model: None, min_similarity: 0.4 }
+    }
+}
+
 /// All settings of a server.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -215,6 +273,8 @@ pub struct ServerConfig {
     pub max_iterations: u32,
     /// Seeds the demo documents, persona and tool.
     pub seed_kb: bool,
+    /// What else is known.
+    pub knowledge: KnowledgeConfig,
     /// Where conversations are kept.
     pub storage: StorageBackend,
     /// How tokens are checked.
@@ -226,6 +286,11 @@ pub struct ServerConfig {
     pub org_id: String,
     /// Parts of tool names that need a human's yes.
     pub confirm_tools: Vec<String>,
+    /// Names of tools for which an agent may say how well they have to know the user; for any other tool such a rule
+    /// does not hold.
+    pub auth_tools: Vec<String>,
+    /// The agents, by id or by a name that clients know; one that is not here gets the defaults.
+    pub agents: BTreeMap<String, AgentConfig>,
     /// Extra `Host` names that are accepted.
     pub allowed_hosts: Vec<String>,
     /// Pages that may connect, as origins (`http://localhost:5173`).
@@ -242,6 +307,10 @@ pub struct ServerConfig {
     pub on_disconnect: OnDisconnect,
     /// The plugins.
     pub plugins: PluginsConfig,
+    /// Where what outlives the process is kept, such as the sources of documents that are added while it runs. No file
+    /// can set it: the command line uses the user's own state folder, an embedding program says `.state_dir(path)`.
+    /// Default: nothing is kept.
+    pub state_folder: Option<PathBuf>,
     /// Every limit.
     pub limits: Limits,
 }
@@ -260,11 +329,14 @@ impl Default for ServerConfig {
             max_tokens: 8192,
             max_iterations: 20,
             seed_kb: false,
+            knowledge: KnowledgeConfig::default(),
             storage: StorageBackend::Memory,
             auth: AuthMode::None,
             strict_auth: false,
             org_id: REFERENCE_ORG.to_owned(),
             confirm_tools: Vec::new(),
+            auth_tools: Vec::new(),
+            agents: BTreeMap::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             allow_unauthenticated: false,
@@ -273,6 +345,7 @@ impl Default for ServerConfig {
             skill_folders: Vec::new(),
             on_disconnect: OnDisconnect::Finish,
             plugins: PluginsConfig::default(),
+            state_folder: None,
             limits: Limits::default(),
         }
     }
@@ -282,6 +355,11 @@ impl ServerConfig {
     /// Where to listen.
     pub fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.bind, self.port)
+    }
+
+    /// What is written about this agent.
+    pub fn agent(&self, agent_id: &str) -> Option<&AgentConfig> {
+        agents::find(&self.agents, agent_id)
     }
 
     /// The settings of the environment alone, over the defaults; what has no effect here is logged as one warning.

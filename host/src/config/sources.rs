@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     ConfigError, Origin, ServerConfig,
+    agent_keys::AgentKey,
     error::nearest,
     keys::{Draft, PluginKey, ProjectRule, Target},
     values::{Given, Misfit},
@@ -31,18 +32,12 @@ const WITHOUT_EFFECT: &[&str] = &[
     "SMOOTH_AGENT_BACKPLANE_URL",
     "SMOOTH_AGENT_REDIS_URL",
     "SMOOTH_AGENT_NATS_URL",
-    "SMOOTH_AGENT_AUTH_TOOLS",
     "SMOOTH_AGENT_JUDGE_MODEL",
     "SMOOTH_AGENT_RERANK",
     "SMOOTH_AGENT_DURABLE_EXECUTOR",
     "SMOOTH_EXTENSIONS_ALLOW",
     "SMOOTH_EXTENSIONS_DIR",
     "SMOOTH_AUTO_MODE",
-    "AUTH_JWT_HS256_SECRET",
-    "AUTH_JWT_RS256_PUBLIC_KEY",
-    "AUTH_JWT_ISSUER",
-    "AUTH_JWT_AUDIENCE",
-    "AUTH_JWT_JWKS_URL",
     "WIDGET_AUTH_STRICT",
     "WIDGET_AUTH_URL",
     "WIDGET_AUTH_BEARER",
@@ -211,6 +206,17 @@ impl Sources {
         match entry.target.project() {
             ProjectRule::Always => Ok(()),
             ProjectRule::Never => Err(ConfigError::NotForProjects { path, key, flag }),
+            ProjectRule::Inside => {
+                let mut with = Draft::default();
+                self.apply(entry, &mut with)?;
+                let folder = path.parent().unwrap_or(Path::new("."));
+                match entry.target.paths(&with.config).iter().find(|found| !is_below(found, folder)) {
+                    None => Ok(()),
+                    Some(outside) => {
+                        Err(ConfigError::OutsideProject { path: path.clone(), key, outside: outside.clone(), flag })
+                    }
+                }
+            }
             ProjectRule::Tighter => {
                 let mut below = Draft::default();
                 let weaker = entries.iter().filter(|other| other.origin < entry.origin);
@@ -320,25 +326,28 @@ impl Entry {
     }
 }
 
-/// What a key of a file sets: one target, or several for a plugin's table.
+/// What a key of a file sets: one target, or several for the table of a plugin or an agent.
 fn place(origin: &Origin, section: &str, key: &str, value: Value) -> Result<Vec<(Target, Value)>, ConfigError> {
     let name = format!("{section}.{key}");
     if let Some(target) = Target::fixed().find(|target| target.name() == name) {
         return Ok(vec![(target, value)]);
     }
-    // In `[plugins]` a table that is not a setting is a plugin's.
-    let (true, Value::Table(settings)) = (section == "plugins", value) else {
+    // In these sections a table that is not a setting belongs to what it is named after.
+    let targets: Vec<Target> = match section {
+        "plugins" => PluginKey::ALL.map(|plugin_key| Target::Plugin(PluginId::new(key), plugin_key)).into(),
+        "agents" => AgentKey::ALL.map(|agent_key| Target::Agent(key.to_owned(), agent_key)).into(),
+        _ => Vec::new(),
+    };
+    let (false, Value::Table(settings)) = (targets.is_empty(), value) else {
         return Err(unknown(origin, &name, key_names()));
     };
-    let plugin = |(written, value): (String, Value)| {
-        let found = PluginKey::ALL.into_iter().find(|key| key.name() == written);
-        let Some(found) = found else {
-            let names = PluginKey::ALL.map(|plugin_key| format!("plugins.{key}.{}", plugin_key.name()));
-            return Err(unknown(origin, &format!("{name}.{written}"), names));
-        };
-        Ok((Target::Plugin(PluginId::new(key), found), value))
+    let entry = |(written, value): (String, Value)| {
+        let written = format!("{name}.{written}");
+        let found = targets.iter().find(|target| target.name() == written).cloned();
+        let found = found.ok_or_else(|| unknown(origin, &written, targets.iter().map(Target::name)));
+        Ok((found?, value))
     };
-    settings.into_iter().map(plugin).collect()
+    settings.into_iter().map(entry).collect()
 }
 
 fn key_names() -> Vec<String> {
@@ -352,14 +361,14 @@ fn unknown(origin: &Origin, key: &str, names: impl IntoIterator<Item = String>) 
 }
 
 fn rows(config: &ServerConfig, winners: &BTreeMap<String, &Entry>) -> Vec<Row> {
-    let plugins =
-        winners.values().map(|entry| entry.target.clone()).filter(|target| matches!(target, Target::Plugin(..)));
+    let is_named = |target: &Target| matches!(target, Target::Plugin(..) | Target::Agent(..));
+    let named = winners.values().map(|entry| entry.target.clone()).filter(is_named);
     let row = |target: Target| {
         let key = target.name();
         let origin = winners.get(&key).map_or(Origin::Default, |entry| entry.origin.clone());
         Row { value: target.show(config), key, origin }
     };
-    Target::fixed().chain(plugins).map(row).collect()
+    Target::fixed().chain(named).map(row).collect()
 }
 
 fn plain(value: &serde_json::Value) -> String {
@@ -425,6 +434,22 @@ fn read(path: &Path) -> std::io::Result<String> {
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
     ConfigError::Unreadable { path: path.to_path_buf(), reason: error.to_string() }
+}
+
+/// Whether a path stays in a folder once its links are followed. Of a path that is not there, the part that is has to.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    let there = match path.canonicalize() {
+        Ok(there) => Some(there),
+        Err(_) if climbs => None,
+        Err(_) => path.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()),
+    };
+    match (there, folder.canonicalize()) {
+        (Some(there), Ok(folder)) => there.starts_with(folder),
+        // Where not even the folder is there, nothing can be read either.
+        (_, Err(_)) => !climbs && path.starts_with(folder),
+        (None, Ok(_)) => false,
+    }
 }
 
 fn same_file(left: &Path, right: &Path) -> bool {

@@ -157,6 +157,17 @@ impl Given<'_> {
         }
     }
 
+    /// The entries of a table, each to be read by itself.
+    pub(super) fn entries(&self) -> Result<Vec<(&str, Given<'_>)>, Misfit> {
+        let Value::Table(entries) = self.value else { return Err(self.misfit("a table")) };
+        Ok(entries.iter().map(|(key, value)| (key.as_str(), Given { value, ..*self })).collect())
+    }
+
+    /// Whatever it is, as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        to_json(self.value)
+    }
+
     /// A duration such as `30s`, at least one millisecond.
     pub(super) fn duration(&self) -> Result<Duration, Misfit> {
         const EXPECTED: &str = "a duration such as 250ms, 30s, 5m or 24h (at most 365d)";
@@ -177,6 +188,15 @@ impl Given<'_> {
         };
         let fits = |size: &u64| *size >= 1 && i64::try_from(*size).is_ok() && usize::try_from(*size).is_ok();
         size.filter(fits).ok_or_else(|| self.misfit("a size such as 512, 64KiB or 1MiB"))
+    }
+
+    /// A public key in PEM form, as it is or as `file:PATH`. An environment variable may write its line breaks as `\n`.
+    pub(super) fn public_key(&self) -> Result<String, Misfit> {
+        let text = self.text()?;
+        let Some(path) = text.strip_prefix("file:") else { return Ok(text.replace("\\n", "\n")) };
+        let read = read_secret(&self.in_folder(path));
+        let misfit = |found| Misfit { expected: "a readable file with a public key".into(), found };
+        read.map(|key| key.reveal().to_owned()).map_err(misfit)
     }
 
     /// A secret: `env:NAME` or `file:PATH`, or, in an environment variable only, the secret itself.

@@ -1,36 +1,44 @@
 //! The knowledge base: documents go in, passages that answer a question come out.
 //!
 //! ```text
-//!   document ──chunk──▶ passages ──words──▶ index ◀──words── question
-//!                                             │ organisation and access rules are part of the query
-//!                                             ▼
-//!                                        hits, best first
+//!   file ──convert──▶ document ──chunk──▶ passages ─┬─words──▶ lexical ◀──words─── question
+//!                                                   │             │ organisation and access rules
+//!                                                   │             ▼ are part of each search
+//!                                                   │           fuse ──▶ hits, best first
+//!                                                   │             ▲
+//!                                                   └─vectors─▶ dense ◀──vector─── question
 //! ```
 //!
 //! A passage is found when it shares at least one content word with the question, whatever the word's ending, and the
-//! one who asks may read its document. It never returns a passage of another organisation, and small talk finds nothing.
+//! one who asks may read its document. Where a model makes vectors, a passage is also found when its meaning is near
+//! enough; the vectors are made in the background, and searching by words goes on without them. Nothing finds a passage
+//! of another organisation, and small talk finds nothing.
 
+mod access;
+mod base;
+mod catalog;
 mod chunk;
-mod index;
+mod convert;
+mod dense;
+mod explain;
+mod files;
+mod fuse;
+mod html;
+mod lexical;
 mod seed;
+mod vectors;
 mod words;
 
-pub use index::KnowledgeBase;
+pub use access::{AclError, DocumentAcl, Requester};
+pub use base::KnowledgeBase;
+pub use convert::{Format, Unreadable};
+pub use dense::{DenseState, DenseStatus};
+pub use explain::{Cut, DenseReport, ExplainedPassage, Explanation, QuestionWord, Ranked};
+pub use files::{FileDocument, Files, PlaceError, Skip};
 pub use seed::{DEMO_DOCUMENT_SET, DEMO_PERSONA, demo_documents};
 
-/// Who may find a document.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DocumentAcl {
-    /// Everyone in the organisation.
-    pub public: bool,
-    /// These user ids.
-    pub users: Vec<String>,
-    /// Members of these groups.
-    pub groups: Vec<String>,
-}
-
 /// A document to be indexed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     /// Identifies the document within its organisation; a document with the same id is replaced.
     pub id: String,
@@ -44,6 +52,19 @@ pub struct Document {
     pub acl: Option<DocumentAcl>,
     /// The set it belongs to, for the admin listing.
     pub document_set: Option<String>,
+    /// The source or connector it comes from; `None` for what a program gave. A document never replaces one of another
+    /// origin.
+    pub origin: Option<String>,
+}
+
+impl Document {
+    /// A document that everyone may find and that is cited by its id. It has no organisation: a
+    /// [`LocalServerBuilder`](crate::local::LocalServerBuilder) gives it the server's own, the knowledge base itself
+    /// refuses it.
+    pub fn new(id: impl Into<String>, text: impl Into<String>) -> Self {
+        let id = id.into();
+        Self { source: id.clone(), id, text: text.into(), ..Self::default() }
+    }
 }
 
 /// What is known about an indexed document.
@@ -55,19 +76,10 @@ pub struct DocumentSummary {
     pub source: String,
     /// The set it belongs to.
     pub document_set: Option<String>,
+    /// The source or connector it comes from.
+    pub origin: Option<String>,
     /// How many passages it was cut into.
     pub passages: usize,
-}
-
-/// Who asks: decides which documents can be found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Requester {
-    /// The organisation of the turn.
-    pub org_id: String,
-    /// The verified user, if any.
-    pub user_id: Option<String>,
-    /// The user's groups.
-    pub groups: Vec<String>,
 }
 
 /// One passage that was found.
@@ -109,6 +121,12 @@ pub enum DocumentError {
         found: usize,
         /// The longest one that is accepted.
         max: usize,
+    },
+    /// Another source has a document of this id.
+    #[error("{owner} already has a document with this id; give this one another id or remove the other")]
+    Taken {
+        /// The origin of the other document.
+        owner: String,
     },
     /// The document has nothing to find.
     #[error("the document has no text")]

@@ -36,6 +36,7 @@ pub fn demo_documents(org_id: &str) -> Vec<Document> {
             org_id: org_id.to_owned(),
             acl: None,
             document_set: Some(DEMO_DOCUMENT_SET.to_owned()),
+            origin: None,
         })
         .into()
 }

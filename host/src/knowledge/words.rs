@@ -3,6 +3,8 @@
 //! Documents keep every word. A question loses the words that any text has and those of small talk, so that what is
 //! left are its content words. Scripts that are written without spaces are compared by pairs of characters.
 
+use std::collections::BTreeSet;
+
 use tantivy::tokenizer::{AsciiFoldingFilter, Language, Stemmer, TextAnalyzer, Token, TokenStream, Tokenizer};
 
 /// Longer words are serial numbers and the like at best; they are skipped.
@@ -16,6 +18,15 @@ pub(super) fn document_analyzer() -> TextAnalyzer {
 /// For questions.
 pub(super) fn question_analyzer() -> TextAnalyzer {
     analyzer(Words { keep_common: false, token: Token::default() })
+}
+
+/// The different words of a document's text.
+pub(super) fn stems_of_document(text: &str) -> BTreeSet<String> {
+    let mut stems = BTreeSet::new();
+    document_analyzer().token_stream(text).process(&mut |token| {
+        stems.insert(token.text.clone());
+    });
+    stems
 }
 
 fn analyzer(words: Words) -> TextAnalyzer {

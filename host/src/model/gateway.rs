@@ -37,7 +37,7 @@ use super::{
     transport::{ReplyBody, SendError, Transport},
     usage::prompt_chars,
 };
-use crate::{clock::SharedClock, config::Limits};
+use crate::{clock::SharedClock, config::Limits, outbound::tls_config};
 
 /// Names us to the gateway.
 const OUR_NAME: &str = concat!("jackfield/", env!("CARGO_PKG_VERSION"));
@@ -58,7 +58,7 @@ const DIALECTS_MAX: usize = 256;
 
 /// A client of an OpenAI-compatible gateway.
 #[derive(Clone)]
-pub struct GatewayClient(Arc<Gateway>);
+pub struct GatewayClient(pub(super) Arc<Gateway>);
 
 /// Why a client could not be made from its settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +85,7 @@ pub enum GatewaySettingsError {
 pub(super) struct Gateway {
     chat: Url,
     model_info: Url,
+    pub(super) embeddings: Url,
     headers: HeaderMap,
     pub(super) key: GatewayKey,
     pub(super) limits: Limits,
@@ -98,8 +99,8 @@ pub(super) struct Gateway {
 }
 
 /// Why one attempt failed, and whether another may help.
-struct Failure {
-    error: ModelError,
+pub(super) struct Failure {
+    pub(super) error: ModelError,
     retry: Retry,
 }
 
@@ -121,6 +122,7 @@ impl GatewayClient {
         Ok(Self(Arc::new(Gateway {
             chat: below(&base, &["chat", "completions"]),
             model_info: below(&base, &["model", "info"]),
+            embeddings: below(&base, &["embeddings"]),
             headers: headers(&base, key)?,
             key: key.clone(),
             limits: limits.clone(),
@@ -202,26 +204,7 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<Reply, ModelError> {
         let policy = RetryPolicy::new(&self.limits);
-        let mut retry = 0;
-        loop {
-            let Failure { error, retry: advice } = match self.attempt(body, facts(), deadline).await {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => failure,
-            };
-            let pause = match advice {
-                Retry::Never => return Err(error),
-                _ if retry >= policy.retries => return Err(error),
-                Retry::Fresh if retry == 0 => Duration::ZERO,
-                Retry::Fresh => policy.pause(retry, None, fastrand::f64()),
-                Retry::After(asked) => policy.pause(retry, asked, fastrand::f64()),
-            };
-            if Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            retry += 1;
-            tracing::warn!(%error, retry, pause_ms = pause.as_millis() as u64, "the model call failed; trying again");
-            tokio::time::sleep(pause).await;
-        }
+        retrying(policy, deadline, || self.attempt(body, facts(), deadline)).await
     }
 
     /// One request, until the first event of its reply or the reason why there is none.
@@ -247,7 +230,7 @@ impl Gateway {
     }
 
     /// Reads an error answer.
-    async fn refusal(&self, response: Response<ReplyBody>, deadline: Instant) -> Failure {
+    pub(super) async fn refusal(&self, response: Response<ReplyBody>, deadline: Instant) -> Failure {
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry_after(value, self.clock.now()));
@@ -270,7 +253,7 @@ impl Gateway {
     }
 
     /// The first bytes of a body; less when it breaks off or stalls.
-    async fn read_some(&self, mut body: ReplyBody, bytes_max: usize, deadline: Instant) -> Vec<u8> {
+    pub(super) async fn read_some(&self, mut body: ReplyBody, bytes_max: usize, deadline: Instant) -> Vec<u8> {
         let mut read = Vec::new();
         while let Ok(Some(Ok(bytes))) = self.within(deadline, body.data()).await {
             let room = bytes_max - read.len();
@@ -283,7 +266,7 @@ impl Gateway {
     }
 
     /// Waits as long as silence is allowed, and never past the deadline.
-    async fn within<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Result<T, ModelError> {
+    pub(super) async fn within<T>(&self, deadline: Instant, future: impl Future<Output = T>) -> Result<T, ModelError> {
         let idle_end = Instant::now() + self.limits.model_idle;
         tokio::time::timeout_at(idle_end.min(deadline), future).await.map_err(|_| {
             if Instant::now() >= deadline {
@@ -294,7 +277,7 @@ impl Gateway {
         })
     }
 
-    fn request(&self, method: Method, url: &Url, body: Bytes) -> Request<Full<Bytes>> {
+    pub(super) fn request(&self, method: Method, url: &Url, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         let path = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]);
@@ -303,7 +286,7 @@ impl Gateway {
         request
     }
 
-    async fn transport(&self) -> Result<&Transport, ModelError> {
+    pub(super) async fn transport(&self) -> Result<&Transport, ModelError> {
         let make = async {
             // Reading the certificates is file work.
             let with_tls = self.chat.scheme() == "https";
@@ -362,14 +345,45 @@ impl Gateway {
     }
 }
 
+/// Attempts until one succeeds, fails for good, or there is no time left.
+pub(super) async fn retrying<T, F>(
+    policy: RetryPolicy,
+    deadline: Instant,
+    attempt: impl Fn() -> F,
+) -> Result<T, ModelError>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut retry = 0;
+    loop {
+        let Failure { error, retry: advice } = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        let pause = match advice {
+            Retry::Never => return Err(error),
+            _ if retry >= policy.retries => return Err(error),
+            Retry::Fresh if retry == 0 => Duration::ZERO,
+            Retry::Fresh => policy.pause(retry, None, fastrand::f64()),
+            Retry::After(asked) => policy.pause(retry, asked, fastrand::f64()),
+        };
+        if Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        retry += 1;
+        tracing::warn!(%error, retry, pause_ms = pause.as_millis() as u64, "the model call failed; trying again");
+        tokio::time::sleep(pause).await;
+    }
+}
+
 impl Failure {
     /// Trying again would not help, or is not allowed.
-    fn last(error: ModelError) -> Self {
+    pub(super) fn last(error: ModelError) -> Self {
         Self { error, retry: Retry::Never }
     }
 
     /// The request did not get through.
-    fn transport(error: SendError) -> Self {
+    pub(super) fn transport(error: SendError) -> Self {
         let (retry, reason) = match error {
             SendError::Connect(reason) => (Retry::After(None), reason),
             SendError::Broken(reason) => (Retry::Fresh, reason),
@@ -421,22 +435,6 @@ fn headers(base: &Url, key: &GatewayKey) -> Result<HeaderMap, GatewaySettingsErr
         headers.insert(AUTHORIZATION, bearer);
     }
     Ok(headers)
-}
-
-/// Without TLS no certificates are read. The crypto provider is named here, so that none has to be installed for the
-/// whole process.
-fn tls_config(with_certificates: bool) -> Result<rustls::ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let config = if with_certificates {
-        let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| error.to_string())?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-    };
-    Ok(config)
 }
 
 fn cost(headers: &HeaderMap) -> Option<f64> {

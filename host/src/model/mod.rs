@@ -10,6 +10,7 @@
 
 mod catalog;
 mod delta;
+mod embeddings;
 mod error_text;
 mod gateway;
 mod offline;
@@ -29,6 +30,7 @@ use futures_util::stream::BoxStream;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use embeddings::GatewayEmbedder;
 pub use gateway::{GatewayClient, GatewaySettingsError};
 pub use offline::OfflineModel;
 
@@ -217,6 +219,29 @@ pub trait ModelClient: Send + Sync + 'static {
     async fn catalog(&self) -> Arc<BTreeMap<String, ModelInfo>> {
         Arc::default()
     }
+}
+
+/// Where vectors come from that stand for the meaning of texts.
+#[async_trait]
+pub trait Embedder: Send + Sync + 'static {
+    /// The model's id. Vectors of different models are never compared.
+    fn model(&self) -> &str;
+
+    /// One vector for each text, in order; all of the same length, with finite numbers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the request.
+    async fn embed(&self, texts: Vec<String>, effort: Effort) -> Result<Vec<Vec<f32>>, ModelError>;
+}
+
+/// How hard to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Somebody waits: one attempt.
+    Once,
+    /// Nobody waits: passing trouble is tried again, as for a model call.
+    Retrying,
 }
 
 /// What a gateway says about one model.

@@ -31,6 +31,11 @@ impl RetryPolicy {
         }
     }
 
+    /// The policy of somebody who waits: one attempt.
+    pub(super) fn once(self) -> Self {
+        Self { retries: 0, ..self }
+    }
+
     /// The pause before retry number `retry` (the first is 0). What the gateway asked for wins, up to the longest
     /// pause; otherwise it grows. `dice` is in `0.0..1.0`.
     pub(super) fn pause(&self, retry: u32, asked: Option<Duration>, dice: f64) -> Duration {

@@ -26,7 +26,7 @@ use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use tokio::{net::TcpStream, time::Instant};
 use tower_service::Service;
 
-use crate::config::Limits;
+use crate::{config::Limits, outbound::root_cause};
 
 /// Makes and keeps the connections to one gateway.
 pub(super) struct Transport {
@@ -226,13 +226,4 @@ impl ReplyBody {
     pub(super) async fn data(&mut self) -> Option<hyper::Result<Bytes>> {
         poll_fn(|context| self.poll_data(context)).await
     }
-}
-
-/// The innermost reason; the outer ones only repeat that a request failed.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }

@@ -10,6 +10,7 @@ use super::{
     manifest::{Manifest, ManifestError, PluginBytes},
     private::{PrivateCopy, PrivateFolder},
     snapshot::PluginState,
+    trust::{self, Candidate},
     verify::verify,
 };
 use crate::{clock::SharedClock, config::Limits, ids::PluginId};
@@ -70,6 +71,8 @@ impl Admission<'_> {
             let by = format!("{}: disabled by the configuration ([plugins.{id}])", path.display());
             return Err(NotAdmitted::Because(PluginState::Disabled(by)));
         }
+        let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
+        trust::admit(candidate, &self.config.trust).map_err(|distrust| rejected(&distrust))?;
         let copy = self.private.copy(&plugin).map_err(|error| rejected(&error))?;
         Ok(Admitted { path: path.to_owned(), id, manifest, copy })
     }

@@ -27,6 +27,7 @@ use super::{
     host_link::FfiCancel,
     provider::{Carrier, PluginFault},
     runtime::{OwnedTask, PluginRuntime},
+    sanitise::sanitise,
 };
 use crate::{config::Limits, ids::PluginId};
 
@@ -332,10 +333,13 @@ pub(super) fn parse_spec(text: &str, max: usize) -> Result<ToolSpec, String> {
     if text.len() > max {
         return Err(format!("its description has {} bytes, the limit is {max}", text.len()));
     }
-    let spec: ToolSpec = serde_json::from_str(text).map_err(|error| {
+    let mut spec: ToolSpec = serde_json::from_str(text).map_err(|error| {
         format!("its description is not understood ({error}): {}", text.chars().take(120).collect::<String>())
     })?;
     check_schema(&spec)?;
+    if sanitise(&mut spec) {
+        tracing::warn!(tool = spec.name, "the description of a plugin's tool holds invisible text, which is taken out");
+    }
     Ok(spec)
 }
 

@@ -33,9 +33,11 @@ mod provider;
 mod registry;
 mod report;
 mod runtime;
+mod sanitise;
 mod snapshot;
 mod start;
 mod survey;
+mod trust;
 mod verify;
 #[cfg(unix)]
 mod worker;
@@ -48,9 +50,12 @@ pub use permissions::{Decision, Permitted, PermittedExec, asked_texts};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};
 pub use registry::{Plugins, PluginsError};
-pub use report::{InspectError, Inspection, PluginReport, inspect};
+pub use report::{InspectError, Inspection, PluginReport, inspect, inspect_for, trust_file};
 pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;
+pub use trust::{
+    Distrust, KeyPairText, Pin, PinnedTool, SIGNATURE_SUFFIX, SignError, Standing, changes, new_key_pair, sign, untrust,
+};
 pub use verify::is_plugin_id;
 #[cfg(unix)]
 pub(crate) use worker::{REQUEST as WORKER_REQUEST, serve as serve_worker};

@@ -9,10 +9,11 @@ use super::{
     Confinement, Decision, Permitted, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
     permissions::decide,
+    trust::{self, Candidate, Standing},
     verify::verify,
 };
 use crate::{
-    config::{Isolation, Limits, PluginSettings, PluginsConfig},
+    config::{Isolation, Limits, PluginSettings, PluginsConfig, TrustConfig},
     ids::PluginId,
 };
 
@@ -123,8 +124,10 @@ pub struct Inspection {
     pub permitted: Permitted,
     /// What it asks for and would not be allowed there.
     pub missing_permissions: Vec<String>,
-    /// Why this host would not load it; absent when it would.
+    /// Why it does not fit this host; absent when it does.
     pub refusal: Option<String>,
+    /// Where it stands with the operator.
+    pub trust: Standing,
 }
 
 /// Why a file cannot be inspected.
@@ -137,13 +140,41 @@ pub struct InspectError {
     pub reason: ManifestError,
 }
 
-/// Reads what a plugin file says about itself, and what the configuration makes of it. Never runs any of it.
+/// Trusts a plugin file from now on, whatever was trusted under its id before. Runs none of it. Returns its id and, when
+/// another file was trusted before, what changed.
+///
+/// # Errors
+///
+/// When it is not a readable plugin, or nothing can be remembered.
+pub fn trust_file(
+    path: &Path,
+    trust: &TrustConfig,
+    limits: &Limits,
+) -> Result<(PluginId, Option<Vec<String>>), InspectError> {
+    let at = |reason| InspectError { path: path.to_owned(), reason };
+    let plugin = PluginBytes::read(path, None, limits).map_err(at)?;
+    let (_, manifest) = plugin.parse().map_err(at)?;
+    let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
+    let changed = trust::trust(candidate, trust).map_err(|error| at(ManifestError::Unreadable(error.to_string())))?;
+    Ok((PluginId::new(manifest.id), changed))
+}
+
+/// Reads what a plugin file says about itself. Never runs any of it.
 ///
 /// # Errors
 ///
 /// When it is not a readable plugin. One that is readable and would be refused is not an error: see
 /// [`Inspection::refusal`].
-pub fn inspect(path: &Path, config: &PluginsConfig, limits: &Limits) -> Result<Inspection, InspectError> {
+pub fn inspect(path: &Path, trust: &TrustConfig, limits: &Limits) -> Result<Inspection, InspectError> {
+    inspect_for(path, &PluginsConfig { trust: trust.clone(), ..PluginsConfig::default() }, limits)
+}
+
+/// As [`inspect`], with what the operator's settings make of the file.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn inspect_for(path: &Path, config: &PluginsConfig, limits: &Limits) -> Result<Inspection, InspectError> {
     let read = || {
         let plugin = PluginBytes::read(path, None, limits)?;
         let (binary, manifest) = plugin.parse()?;
@@ -154,7 +185,9 @@ pub fn inspect(path: &Path, config: &PluginsConfig, limits: &Limits) -> Result<I
     let isolation = config.isolation(&id, manifest.isolated_only);
     let refusal = verify(&binary, &manifest, isolation, host_facts()).err().map(|refusal| refusal.to_string());
     let Decision { permitted, missing, .. } = decide(&manifest.permissions, &config.settings(&id).permissions);
+    let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, &config.trust);
     Ok(Inspection {
+        trust,
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,

@@ -8,6 +8,7 @@ use super::{
     host_facts,
     manifest::{Manifest, PluginBytes},
     report::missing_permissions,
+    trust::{self, Candidate},
     verify::verify,
 };
 use crate::{
@@ -60,7 +61,13 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
     let (state, reason) = match verify(&binary, &manifest, isolation, host_facts()) {
         Err(refusal) => (REJECTED, Some(refusal.to_string())),
         Ok(()) if settings.disabled => (DISABLED, Some(format!("by [plugins.{}]", manifest.id))),
-        Ok(()) => (VERIFIED, None),
+        Ok(()) => {
+            let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
+            match trust::standing(candidate, &config.trust).refusal {
+                Some(refusal) => (REJECTED, Some(refusal)),
+                None => (VERIFIED, None),
+            }
+        }
     };
     let Manifest { id, version, abi, tools, .. } = manifest;
     let mut tools: Vec<String> = tools.into_iter().map(|tool| tool.name).collect();

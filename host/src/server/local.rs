@@ -5,16 +5,18 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use jackfield_plugin_api::ToolProvider;
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
-use super::{StartError, build_state, serve};
+use super::{StartError, StopRequest, StopRequests, build_state, serve, shutdown::Stop};
 use crate::{
-    auth::{AuthVerifier, MODE_NONE},
+    auth::{AuthVerifier, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
+    connectors::{Connectors, NewSource, RunReport, Source},
     http::bind_allowed,
+    knowledge::{Document, KnowledgeBase},
+    otp::OtpService,
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
-    turn::{PromptComposer, SkillResolver, ToolHook},
+    turn::{AgentConfigResolver, PromptComposer, SkillResolver, ToolHook},
     worker,
 };
 
@@ -32,17 +34,18 @@ pub fn local_config() -> Result<ServerConfig, StartError> {
 }
 
 /// Starts the local flavor on `addr` (`host:port`), prints the start-up line and serves until the process is killed or
-/// told to stop (Ctrl-C, `SIGTERM`).
+/// told to stop (Ctrl-C, `SIGTERM`). Told a second time, it ends at once.
 ///
 /// # Errors
 ///
-/// A bad address, a taken port, a refused bind address, a missing plugin folder, or what ended the serving task.
+/// A bad address, a taken port, a refused bind address, a missing plugin folder, what ended the serving task, or
+/// [`StartError::StoppedAtOnce`].
 pub async fn serve_local(addr: &str) -> Result<(), StartError> {
     let addr: SocketAddr = addr.parse().map_err(|_| StartError::BadAddress { given: addr.to_owned() })?;
+    let mut requests = StopRequests::listen().map_err(StartError::Signals)?;
     let server = LocalServer::builder().addr(addr).config(local_config()?).spawn().await?;
     announce(&server);
-    super::shutdown::stop_requested().await;
-    server.shutdown().await
+    server.shutdown_when_asked(&mut requests, |_| ()).await
 }
 
 /// Prints the start-up line, which scripts read the port from.
@@ -68,8 +71,12 @@ pub struct LocalServerBuilder {
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     state_dir: Option<PathBuf>,
+    sources: Vec<NewSource>,
+    documents: Vec<Document>,
     worker_program: Option<PathBuf>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
+    agents: Option<Arc<dyn AgentConfigResolver>>,
+    otp_service: Option<Arc<dyn OtpService>>,
 }
 
 impl Default for LocalServerBuilder {
@@ -88,8 +95,12 @@ impl Default for LocalServerBuilder {
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             state_dir: None,
+            sources: Vec::new(),
+            documents: Vec::new(),
             worker_program: None,
             prompt_composer: None,
+            agents: None,
+            otp_service: None,
         }
     }
 }
@@ -173,8 +184,39 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Says what single agents are: instructions, tools, model and the like. Asked before the configuration's own agents.
+    /// Default: only those.
+    pub fn agents(mut self, agents: Arc<dyn AgentConfigResolver>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Delivers the one-time codes with which visitors are verified. Default: none, so that no visitor ever is and tools
+    /// that need it are refused.
+    pub fn otp_service(mut self, service: Arc<dyn OtpService>) -> Self {
+        self.otp_service = Some(service);
+        self
+    }
+
+    /// Documents that turns can search from the start; a later call adds more. One without an organisation gets the
+    /// server's own. What cannot be indexed is in the log with its reason; [`LocalServer::knowledge`] takes documents,
+    /// too, and returns the reason of each.
+    pub fn documents(mut self, documents: impl IntoIterator<Item = Document>) -> Self {
+        self.documents.extend(documents);
+        self
+    }
+
+    /// A file or folder whose text, Markdown and HTML turns can search, or a [`NewSource`] that says more about it; a
+    /// later call adds another one. It is read in the background once the server listens;
+    /// [`LocalServer::sources_settled`] waits for that. Relative paths start at the current folder.
+    pub fn knowledge_source(mut self, source: impl Into<NewSource>) -> Self {
+        self.sources.push(source.into());
+        self
+    }
+
     /// Writes the run file (address, per-run admin token, readable by this user only) into this folder while the server
-    /// runs, so that the command line finds it. Default: nothing is written.
+    /// runs, so that the command line finds it, and keeps there what outlives the process: which plugins were trusted,
+    /// and the sources of documents that are added while it runs. Default: nothing is written.
     pub fn state_dir(mut self, folder: impl Into<PathBuf>) -> Self {
         self.state_dir = Some(folder.into());
         self
@@ -199,17 +241,25 @@ impl LocalServerBuilder {
         let tools = self.tools.clone();
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
+        let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
+        let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         // Its own server would start workers, and those theirs.
         if worker::is_requested() {
             return Err(StartError::IsWorker);
         }
         let mut config = self.into_config()?;
-        let checks_tokens = match &auth {
-            Some(verifier) => verifier.mode() != MODE_NONE,
-            None => config.auth != AuthMode::None,
+        for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
+            document.org_id.clone_from(&config.org_id);
+        }
+        if let Some(folder) = &state_dir {
+            config.plugins.trust.state_folder.get_or_insert_with(|| folder.clone());
+        }
+        let is_guarded = match &auth {
+            Some(verifier) => checks_tokens(verifier.mode()),
+            None => matches!(config.auth, AuthMode::LocalToken(_) | AuthMode::Jwt(_)),
         };
-        bind_allowed(addr, checks_tokens, config.allow_unauthenticated)?;
+        bind_allowed(addr, is_guarded, config.allow_unauthenticated)?;
         let listener = TcpListener::bind(addr).await.map_err(|source| StartError::Bind { addr, source })?;
         let addr = listener.local_addr().map_err(|source| StartError::Bind { addr, source })?;
         // The guard compares `Host` with the address that is really bound.
@@ -228,7 +278,18 @@ impl LocalServerBuilder {
         if let Some(composer) = composer {
             state = state.with_prompt_composer(composer);
         }
-        state = state.with_tool_hooks(hooks);
+        if let Some(agents) = agents {
+            state = state.with_agents(agents);
+        }
+        if let Some(service) = otp_service {
+            state = state.with_otp_service(service);
+        }
+        state = state.with_tool_hooks(hooks).with_sources(sources);
+        for (id, indexed) in state.knowledge.ingest(documents).await {
+            if let Err(error) = indexed {
+                tracing::warn!(document = id, %error, "a document of the program is not indexed");
+            }
+        }
         let run_file = RunFile::of_this_process(addr, state.admin_token.clone());
         let written = match state_dir {
             None => None,
@@ -237,10 +298,11 @@ impl LocalServerBuilder {
                 Some(written.map_err(|source| StartError::StateDir { folder, source })?)
             }
         };
-        let stop = CancellationToken::new();
-        let plugins = state.plugins.clone();
+        let stop = Stop::default();
+        let (plugins, connectors) = (state.plugins.clone(), state.connectors.clone());
+        let knowledge = state.knowledge.clone();
         let task = tokio::spawn(serve(listener, state, stop.clone()));
-        Ok(LocalServer { addr, plugins, run_file, stop, task: Some(task), _written: written })
+        Ok(LocalServer { addr, plugins, knowledge, connectors, run_file, stop, task: Some(task), _written: written })
     }
 
     fn into_config(self) -> Result<ServerConfig, StartError> {
@@ -254,6 +316,9 @@ impl LocalServerBuilder {
         config.seed_kb = self.seed_kb;
         if let Some(plugins) = self.plugins {
             config.plugins = plugins;
+        }
+        if self.state_dir.is_some() {
+            config.state_folder = self.state_dir;
         }
         let program = self.worker_program.or(config.plugins.worker_program).or_else(worker::own_program);
         config.plugins.worker_program = program;
@@ -277,6 +342,10 @@ impl fmt::Debug for LocalServerBuilder {
             .field("seed_kb", &self.seed_kb)
             .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
             .field("tools", &self.tools.is_some())
+            .field("agents", &self.agents.is_some())
+            .field("otp_service", &self.otp_service.is_some())
+            .field("sources", &self.sources.len())
+            .field("documents", &self.documents.len())
             .field("plugins", &self.plugins.as_ref().map(|plugins| &plugins.folders))
             .finish_non_exhaustive()
     }
@@ -287,9 +356,11 @@ impl fmt::Debug for LocalServerBuilder {
 pub struct LocalServer {
     addr: SocketAddr,
     plugins: Arc<Plugins>,
+    knowledge: Arc<KnowledgeBase>,
+    connectors: Connectors,
     run_file: RunFile,
-    stop: CancellationToken,
-    task: Option<JoinHandle<Result<(), StartError>>>,
+    stop: Stop,
+    task: Option<JoinHandle<()>>,
     /// Removes the run file when the handle goes.
     _written: Option<RunFileGuard>,
 }
@@ -323,6 +394,18 @@ impl LocalServer {
         self.plugins.reports()
     }
 
+    /// The documents that turns can search. More can be added while the server runs.
+    pub fn knowledge(&self) -> &KnowledgeBase {
+        &self.knowledge
+    }
+
+    /// Waits until the sources of the start were read, or the time is over, and returns each with what its last run did.
+    /// Turns need not wait: a document can be found as soon as it is read.
+    pub async fn sources_settled(&self, timeout: Duration) -> Vec<(Source, Option<RunReport>)> {
+        self.connectors.settled(timeout).await;
+        self.connectors.all_sources()
+    }
+
     /// The plugins: what each is, and what state it is in.
     pub fn plugins(&self) -> &Arc<Plugins> {
         &self.plugins
@@ -334,11 +417,37 @@ impl LocalServer {
     /// # Errors
     ///
     /// What ended the serving task, if that was not this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the server at once: running turns are cancelled and connections closed, and nobody
+    /// waits for that.
     pub async fn shutdown(mut self) -> Result<(), StartError> {
-        self.stop.cancel();
-        match self.task.take() {
-            Some(task) => task.await.unwrap_or_else(|error| Err(StartError::Serve(error.to_string()))),
+        self.stop.gently.cancel();
+        let in_a_hurry = self.stop.now.clone().drop_guard();
+        let ended = match self.task.take() {
+            Some(task) => task.await.map_err(|error| StartError::Serve(error.to_string())),
             None => Ok(()),
+        };
+        in_a_hurry.disarm();
+        ended
+    }
+
+    /// Serves until the process is asked to stop, then stops gracefully; asked once more, at once. `told` hears the
+    /// first request.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown), and [`StartError::StoppedAtOnce`] with the second request.
+    pub async fn shutdown_when_asked(
+        self,
+        requests: &mut StopRequests,
+        told: impl FnOnce(StopRequest),
+    ) -> Result<(), StartError> {
+        told(requests.next().await);
+        tokio::select! {
+            ended = self.shutdown() => ended,
+            again = requests.next() => Err(StartError::StoppedAtOnce(again)),
         }
     }
 }
@@ -351,6 +460,6 @@ impl fmt::Debug for LocalServer {
 
 impl Drop for LocalServer {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.stop.gently.cancel();
     }
 }

@@ -1,32 +1,41 @@
 //! How the parts are put together. Nothing else knows all of them.
 
+mod accept;
 mod local;
 mod shutdown;
+mod signals;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use accept::Requests;
 pub use local::{DEFAULT_LOCAL_ADDR, LocalServer, LocalServerBuilder, local_config, serve_local};
-pub use shutdown::stop_requested;
+use shutdown::Stop;
+pub use signals::{StopRequest, StopRequests, stop_requested};
 
 use crate::{
     actions::Services,
-    auth::{AuthVerifier, LocalTokenVerifier, MODE_NONE, NoAuthVerifier},
+    auth::{self, AuthSettingsError, AuthVerifier},
     clock::{SharedClock, SystemClock},
-    config::{AuthMode, ConfigError, ServerConfig},
+    config::{ConfigError, ServerConfig},
+    connectors::{Connectors, NewSource},
     http::{self, BindRefusal, GuardPolicy, GuardPolicyError},
     knowledge::{KnowledgeBase, demo_documents},
     metrics::Metrics,
     model::{GatewayClient, GatewaySettingsError, ModelClient, OfflineModel},
+    otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
     socket::Live,
     storage::{InMemoryStorageAdapter, SharedStorage},
-    turn::{KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook, TurnTools},
+    turn::{
+        AgentConfigResolver, Agents, KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook,
+        TurnTools,
+    },
 };
 
 /// Why a server could not start, or why it ended.
@@ -59,6 +68,9 @@ pub enum StartError {
     /// A plugin folder cannot be read.
     #[error(transparent)]
     Plugins(#[from] PluginsError),
+    /// Tokens could never be checked as configured.
+    #[error(transparent)]
+    Auth(#[from] AuthSettingsError),
     /// The model gateway cannot be used as configured.
     #[error(transparent)]
     Gateway(#[from] GatewaySettingsError),
@@ -78,6 +90,12 @@ pub enum StartError {
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
+    /// Somebody asked twice to stop.
+    #[error("stopped at once; turns that ran are lost")]
+    StoppedAtOnce(StopRequest),
+    /// The system does not say when to stop.
+    #[error("wishes to stop cannot be noticed: {0}")]
+    Signals(std::io::Error),
 }
 
 /// Everything a server is made of, before it serves. Cheap to clone.
@@ -87,6 +105,8 @@ pub struct AppState {
     clock: SharedClock,
     storage: SharedStorage,
     knowledge: Arc<KnowledgeBase>,
+    connectors: Connectors,
+    sources: Vec<NewSource>,
     model: Option<Arc<dyn ModelClient>>,
     plugins: Arc<Plugins>,
     auth: Arc<dyn AuthVerifier>,
@@ -94,6 +114,8 @@ pub struct AppState {
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
     composer: Option<Arc<dyn PromptComposer>>,
+    agents: Option<Arc<dyn AgentConfigResolver>>,
+    otp: Option<Arc<dyn OtpService>>,
     admin_token: GatewayKey,
     metrics: Metrics,
 }
@@ -115,37 +137,69 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
             }
         }
     }
+    let gateway = gateway_client(&config, &clock)?;
+    search_by_meaning(&knowledge, &config, gateway.as_ref());
+    let connectors = Connectors::new(
+        knowledge.clone(),
+        clock.clone(),
+        &config.limits,
+        config.knowledge.roots.clone(),
+        config.state_folder.clone(),
+    );
+    let sources = config.knowledge.sources.iter().cloned().map(NewSource::from).collect();
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
-    let auth: Arc<dyn AuthVerifier> = match &config.auth {
-        AuthMode::None => Arc::new(NoAuthVerifier::in_org(&config.org_id)),
-        AuthMode::LocalToken(token) => Arc::new(LocalTokenVerifier::new(token.reveal()).in_org(&config.org_id)),
-    };
+    let auth = auth::configured(&config, &clock)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
-        model: model_client(&config, &clock)?,
+        model: model_client(&config, gateway),
         metrics: Metrics::new(config.limits.metric_names),
         config: Arc::new(config),
         admin_token: RunFile::fresh_token(&*clock),
         clock,
         knowledge,
+        connectors,
+        sources,
         plugins,
         auth,
         tools: None,
         hooks: Vec::new(),
         skills,
         composer: None,
+        agents: None,
+        otp: None,
     })
 }
 
-fn model_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<Arc<dyn ModelClient>>, StartError> {
-    if config.is_offline() {
-        return Ok(Some(Arc::new(OfflineModel::default())));
-    }
+/// The client of the gateway, when there is a key for it.
+fn gateway_client(config: &ServerConfig, clock: &SharedClock) -> Result<Option<GatewayClient>, StartError> {
     match &config.gateway_key {
-        None => Ok(None),
-        Some(key) => Ok(Some(Arc::new(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))),
+        Some(key) if !config.is_offline() => {
+            Ok(Some(GatewayClient::new(&config.gateway_url, key, &config.limits, clock.clone())?))
+        }
+        _ => Ok(None),
     }
+}
+
+fn model_client(config: &ServerConfig, gateway: Option<GatewayClient>) -> Option<Arc<dyn ModelClient>> {
+    if config.is_offline() {
+        return Some(Arc::new(OfflineModel::default()));
+    }
+    gateway.map(|gateway| Arc::new(gateway) as Arc<dyn ModelClient>)
+}
+
+/// Gives the knowledge base the embedding model that the configuration names.
+fn search_by_meaning(knowledge: &KnowledgeBase, config: &ServerConfig, gateway: Option<&GatewayClient>) {
+    let Some(model) = &config.knowledge.embedding_model else { return };
+    let Some(gateway) = gateway else {
+        tracing::warn!(
+            model,
+            "knowledge.embedding_model needs a gateway with a key; documents are found by words only"
+        );
+        return;
+    };
+    let min_similarity = config.knowledge.min_similarity as f32;
+    knowledge.set_embedder(Some(Arc::new(gateway.embedder(model))), min_similarity);
 }
 
 impl AppState {
@@ -177,6 +231,20 @@ impl AppState {
         self
     }
 
+    /// Asks this program for agents, before its configuration.
+    #[must_use]
+    pub fn with_agents(mut self, agents: Arc<dyn AgentConfigResolver>) -> Self {
+        self.agents = Some(agents);
+        self
+    }
+
+    /// Verifies visitors with codes that this service delivers.
+    #[must_use]
+    pub fn with_otp_service(mut self, service: Arc<dyn OtpService>) -> Self {
+        self.otp = Some(service);
+        self
+    }
+
     /// Offers the tools of this provider in every turn.
     #[must_use]
     pub fn with_tools(mut self, tools: Arc<dyn ToolProvider>) -> Self {
@@ -184,12 +252,22 @@ impl AppState {
         self
     }
 
+    /// Reads these at the start, too, as if the configuration named them.
+    #[must_use]
+    pub fn with_sources(mut self, sources: impl IntoIterator<Item = NewSource>) -> Self {
+        self.sources.extend(sources);
+        self
+    }
+
     fn go_live(self, stop: CancellationToken) -> Arc<Live> {
+        self.connectors.start(&self.config.org_id, self.sources);
         let runtime = KnowledgeChatRuntime {
             tools: TurnTools::new(self.config.clone(), self.clock.clone(), self.tools, self.plugins.clone()),
             hooks: self.hooks,
             skills: self.skills,
             composer: self.composer,
+            agents: Agents::new(self.config.clone(), self.agents),
+            otp: self.otp.map(|service| OtpDesk::new(service, self.clock.clone(), &self.config.limits)),
             config: self.config.clone(),
             clock: self.clock.clone(),
             storage: self.storage.clone(),
@@ -199,7 +277,7 @@ impl AppState {
             metrics: self.metrics,
         };
         let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, self.admin_token, stop)
+        Live::new(services, self.plugins, self.connectors, self.admin_token, stop)
     }
 }
 
@@ -210,7 +288,7 @@ pub fn router(state: AppState) -> Router {
 }
 
 fn routes(live: &Arc<Live>) -> Router {
-    let checks_tokens = live.services.auth().mode() != MODE_NONE;
+    let checks_tokens = auth::checks_tokens(live.services.auth().mode());
     let policy = guard_policy(live.services.config(), checks_tokens);
     http::routes(live.clone(), policy.expect("`build_state` has read the same lists"))
 }
@@ -219,18 +297,12 @@ fn guard_policy(config: &ServerConfig, checks_tokens: bool) -> Result<GuardPolic
     GuardPolicy::new(config.addr(), checks_tokens, &config.allowed_hosts, &config.allowed_origins)
 }
 
-/// Serves until `stop` fires, then drains.
-pub(crate) async fn serve(listener: TcpListener, state: AppState, stop: CancellationToken) -> Result<(), StartError> {
-    let live = state.go_live(stop.clone());
+/// Serves until it has to stop, then drains.
+async fn serve(listener: TcpListener, state: AppState, stop: Stop) {
+    let live = state.go_live(stop.gently.clone());
     let expiry = tokio::spawn(shutdown::expire_idle(live.clone()));
-    // Small frames must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY could not be set");
-        }
-    });
-    let serving = axum::serve(listener, routes(&live)).with_graceful_shutdown(stop.cancelled_owned());
-    let (served, ()) = tokio::join!(serving.into_future(), shutdown::drain(&live));
+    let requests = Requests::new(&live.services.config().limits);
+    let accepting = requests.accept(listener, routes(&live), stop.gently.clone());
+    tokio::join!(accepting, shutdown::drain(&live, &requests, &stop));
     expiry.abort();
-    served.map_err(|error| StartError::Serve(error.to_string()))
 }

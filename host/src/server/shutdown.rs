@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
+use super::accept::Requests;
 use crate::socket::Live;
 
 /// How often idle sessions are looked for, unless they expire sooner than that.
@@ -15,42 +17,30 @@ const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// What a cancelled turn and a closed connection may still use to end.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
-/// Completes when the process is asked to stop: Ctrl-C, or `SIGTERM` where there is one.
-pub async fn stop_requested() {
-    let interrupt = async {
-        if let Err(error) = tokio::signal::ctrl_c().await {
-            tracing::warn!(%error, "Ctrl-C cannot be noticed");
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be noticed");
-                std::future::pending::<()>().await;
-            }
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
-    }
+/// The two steps of stopping, as a handle says them and the server hears them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    /// Let what runs come to its end.
+    pub(super) gently: CancellationToken,
+    /// Wait for nothing any more.
+    pub(super) now: CancellationToken,
 }
 
-/// Waits for the stop, then ends turns, connections and plugins in this order. Idle connections close themselves at
-/// once; running turns, also those whose client has left, may use [`Limits::shutdown`](crate::config::Limits::shutdown).
-pub(super) async fn drain(live: &Arc<Live>) {
-    live.stop.cancelled().await;
+/// Waits for the stop, then ends turns, connections, requests and plugins in this order. Idle connections close
+/// themselves at once; running turns, also those whose client has left, may use
+/// [`Limits::shutdown`](crate::config::Limits::shutdown), or less when somebody is in a hurry.
+pub(super) async fn drain(live: &Arc<Live>, requests: &Requests, stop: &Stop) {
+    stop.gently.cancelled().await;
+    live.connectors.stop();
     let services = &live.services;
     services.turn_tasks.close();
     live.sockets.close();
-    if tokio::time::timeout(services.config().limits.shutdown, services.turn_tasks.wait()).await.is_err() {
+    let in_time = tokio::select! {
+        () = services.turn_tasks.wait() => true,
+        () = tokio::time::sleep(services.config().limits.shutdown) => false,
+        () = stop.now.cancelled() => false,
+    };
+    if !in_time {
         for turn in services.turns.all() {
             tracing::warn!(turn = %turn.ids.turn, "the turn did not end in time and is cancelled");
             turn.cancel();
@@ -60,6 +50,7 @@ pub(super) async fn drain(live: &Arc<Live>) {
     if tokio::time::timeout(AFTERMATH, live.sockets.wait()).await.is_err() {
         tracing::warn!(connections = live.sockets.len(), "some connections did not close in time");
     }
+    requests.finish(AFTERMATH).await;
     live.plugins.shutdown(services.config().limits.plugin_shutdown).await;
 }
 

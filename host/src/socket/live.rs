@@ -6,7 +6,7 @@ use jackfield_plugin_api::GatewayKey;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{actions::Services, outgoing::OpenQueues, plugins::Plugins};
+use crate::{actions::Services, connectors::Connectors, outgoing::OpenQueues, plugins::Plugins};
 
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
@@ -14,6 +14,8 @@ pub(crate) struct Live {
     pub(crate) services: Arc<Services>,
     /// The plugins, to be told and stopped.
     pub(crate) plugins: Arc<Plugins>,
+    /// Where documents come from.
+    pub(crate) connectors: Connectors,
     /// Lets its holder change which code the server runs; good until the server ends.
     pub(crate) admin_token: GatewayKey,
     /// Fires when the server has to stop.
@@ -30,6 +32,7 @@ impl Live {
     pub(crate) fn new(
         services: Arc<Services>,
         plugins: Arc<Plugins>,
+        connectors: Connectors,
         admin_token: GatewayKey,
         stop: CancellationToken,
     ) -> Arc<Self> {
@@ -37,6 +40,7 @@ impl Live {
         Arc::new(Self {
             services,
             plugins,
+            connectors,
             admin_token,
             stop,
             sockets: TaskTracker::new(),

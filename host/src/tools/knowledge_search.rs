@@ -26,14 +26,16 @@ pub(crate) fn knowledge_search(knowledge: Arc<dyn PassageSearch>, requester: Req
 }
 
 /// What can be searched for passages. The knowledge base is the one that ships.
+#[async_trait]
 pub(crate) trait PassageSearch: Send + Sync + 'static {
     /// The best passages for the question that the requester may see, best first.
-    fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError>;
+    async fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError>;
 }
 
+#[async_trait]
 impl PassageSearch for KnowledgeBase {
-    fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
-        KnowledgeBase::search(self, requester, query, limit)
+    async fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
+        KnowledgeBase::search(self, requester, query, limit).await
     }
 }
 
@@ -91,7 +93,7 @@ impl Tool for KnowledgeSearch {
             return Err(ToolError::InvalidArguments("the query is blank; say what to look for".to_owned()));
         }
         let limit = arguments["limit"].as_u64().unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX);
-        let hits = self.knowledge.search(&self.requester, query, usize::try_from(limit)?)?;
+        let hits = self.knowledge.search(&self.requester, query, usize::try_from(limit)?).await?;
         self.hits.add(&hits);
         Ok(result_text(&hits).into())
     }
@@ -122,8 +124,9 @@ mod tests {
 
     struct Fixed(Result<Vec<Hit>, String>);
 
+    #[async_trait]
     impl PassageSearch for Fixed {
-        fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
+        async fn search(&self, requester: &Requester, query: &str, limit: usize) -> Result<Vec<Hit>, KnowledgeError> {
             assert_eq!((requester.org_id.as_str(), query), ("org", "returns"));
             self.0.clone().map(|hits| hits.into_iter().take(limit).collect()).map_err(KnowledgeError)
         }

@@ -143,6 +143,14 @@ impl TurnLog {
         }
     }
 
+    /// As [`pass_on`](Self::pass_on), without the turn's id: for an error that must not end the turn in a client's eyes.
+    pub(crate) fn pass_on_by_itself(&self, event: Event) {
+        let state = self.lock();
+        if state.standing == Standing::Open {
+            state.pass_on(&[SizedFrame::from(EventFrame { request_id: None, ..self.frame(event) })]);
+        }
+    }
+
     /// Adds a receiver of what follows, unless its connection follows the turn already.
     pub(crate) fn subscribe(&self, subscriber: Subscriber) {
         let mut state = self.lock();

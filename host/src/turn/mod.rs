@@ -11,8 +11,11 @@
 //! A turn belongs to its conversation: it writes to a log of its own, and connections subscribe. It never sees a
 //! socket.
 
+mod agents;
 mod aside;
 mod attendance;
+mod auth_gate;
+mod character;
 mod citations;
 mod confirmation;
 mod ended;
@@ -34,8 +37,12 @@ mod title;
 mod tool_calls;
 mod transcript;
 mod turn_tools;
+mod verification;
 
+pub(crate) use agents::Agents;
+pub use agents::{AgentConfigResolver, AgentQuery, AgentUnavailable};
 pub(crate) use attendance::{Attendance, AttendanceGuard};
+pub use character::PersonaOrigin;
 pub use hooks::{HookedCall, ToolHook};
 pub(crate) use log::{Dialect, Standing, Subscriber};
 pub(crate) use park::{FormAnswer, Verdict};

@@ -5,7 +5,9 @@ use std::fmt::Write;
 
 use jackfield_plugin_api::{Access, FileAttachment, ImageAttachment};
 
+use super::character::PersonaOrigin;
 use crate::{
+    config::AgentConfig,
     knowledge::{DEMO_PERSONA, Hit},
     model::{KNOWLEDGE_HEADING, ModelMessage},
     storage::OrgSettings,
@@ -35,7 +37,7 @@ remains open.";
 /// The parts of the system prompt. What is blank is left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sections<'a> {
-    /// Who the agent is, see [`base_persona`] and [`org_persona`].
+    /// Who the agent is.
     pub(crate) persona: &'a str,
     /// How to open the conversation; only while it has no history.
     pub(crate) greeting: &'a str,
@@ -91,10 +93,14 @@ pub struct PromptSection {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PromptContext<'a> {
-    /// Whether the persona is the configured one, and not the built-in or the demo's.
-    pub persona_is_configured: bool,
+    /// Whose word the persona is.
+    pub persona_origin: PersonaOrigin,
+    /// The agent; the defaults for one that nobody described.
+    pub agent: &'a AgentConfig,
     /// What the requester may see.
     pub access: &'a Access,
+    /// Whether the visitor has shown, with a one-time code, that their contact is theirs.
+    pub session_is_verified: bool,
     /// The conversation.
     pub conversation_id: &'a str,
 }
@@ -103,12 +109,6 @@ pub struct PromptContext<'a> {
 pub trait PromptComposer: Send + Sync + 'static {
     /// Returns the sections in the order to use; blank ones are dropped. Must be quick: the turn waits.
     fn compose(&self, sections: Vec<PromptSection>, context: PromptContext<'_>) -> Vec<PromptSection>;
-}
-
-impl<'a> PromptContext<'a> {
-    pub(crate) fn new(persona_is_configured: bool, access: &'a Access, conversation_id: &'a str) -> Self {
-        Self { persona_is_configured, access, conversation_id }
-    }
 }
 
 /// The sections in their standard order, the contract of suggested replies last.

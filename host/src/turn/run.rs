@@ -9,7 +9,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::Instrument;
 
 use super::{
+    agents::{AgentUnavailable, Agents},
     attendance::Attendance,
+    character::Character,
     citations, history,
     hooks::ToolHook,
     prompt::{self, PromptComposer, PromptContext},
@@ -28,6 +30,7 @@ use crate::{
     knowledge::{Hit, KnowledgeBase, Requester},
     metrics::{Metrics, Spent},
     model::{ModelClient, ModelError, ModelImage, ModelMessage, ModelRequest},
+    otp::OtpDesk,
     protocol::{ErrorCode, Event, objects::Answer},
     storage::{
         ConversationPin, Direction, Message, MessagesBefore, OrgSettings, ParticipantKind, ParticipantRef, Session,
@@ -77,6 +80,9 @@ pub(crate) enum TurnFailure {
     /// The conversation could not be read or written.
     #[error("the conversation could not be read or written")]
     Storage(#[from] StorageError),
+    /// The embedding program could not say what the agent is. Its reason is for the log.
+    #[error("the agent's configuration could not be read")]
+    Agent(#[source] AgentUnavailable),
 }
 
 /// How a turn ended, as it is counted.
@@ -115,6 +121,9 @@ pub struct KnowledgeChatRuntime {
     pub(crate) hooks: Vec<Arc<dyn ToolHook>>,
     pub(crate) skills: Arc<dyn SkillResolver>,
     pub(crate) composer: Option<Arc<dyn PromptComposer>>,
+    pub(crate) agents: Agents,
+    /// `None` when nobody delivers codes.
+    pub(crate) otp: Option<OtpDesk>,
     pub(crate) attendance: Attendance,
     pub(crate) metrics: Metrics,
 }
@@ -135,7 +144,12 @@ impl KnowledgeChatRuntime {
             let outcome = match self.keeping_alive(turn, work).await {
                 Ok(Ok(done)) => self.complete(turn, &request, done).await,
                 Ok(Err(TurnFailure::Cancelled)) => TurnOutcome::Cancelled,
-                Ok(Err(failure)) => self.fail(turn, &request, failure.to_string()).await,
+                Ok(Err(failure)) => {
+                    if let TurnFailure::Agent(reason) = &failure {
+                        tracing::error!(%reason, "the embedding program could not say what the agent is");
+                    }
+                    self.fail(turn, &request, failure.to_string()).await
+                }
                 Err(_) => self.fail(turn, &request, "the turn failed inside the server".to_owned()).await,
             };
             self.metrics.turn_ended(outcome.as_str(), turn.stopwatch.elapsed());
@@ -153,22 +167,32 @@ impl KnowledgeChatRuntime {
         let history = self.read_history(request).await?;
         self.store_message(request).await?;
         let opening = history::unanswered_opening(&history, &request.text);
-        let context = Arc::new(self.provider_context(turn, request));
+        let agent = turn.unless_cancelled(self.agents.of(&request.session)).await?.map_err(TurnFailure::Agent)?;
+        let character = Character {
+            agent: &agent,
+            org: request.org_settings.as_deref(),
+            config: &self.config,
+            named_model: request.model.as_deref(),
+        };
+        let context = Arc::new(self.provider_context(turn, request, character));
         let cited = HitSink::default();
         let interactions =
             Interactions::of(&request.session, self.storage.clone(), self.config.limits.interaction_chars);
         let mut built_in = self.tools.built_in(self.knowledge.clone(), self.requester(request), cited.clone());
         built_in.extend(interactions.tools());
-        let allowed = request.org_settings.as_ref().map(|settings| settings.default_tools.as_slice());
-        let tools = turn.unless_cancelled(self.tools.for_turn(&context, &built_in, allowed)).await?;
-        let hits = self.retrieve(request);
+        let allowed = interactions.with_answers(character.allowed_tools());
+        // Plugins and an embedding model may each take their time, so they take it together.
+        let prepared =
+            async { tokio::join!(self.tools.for_turn(&context, &built_in, &allowed), self.retrieve(request)) };
+        let (tools, hits) = turn.unless_cancelled(prepared).await?;
         cited.add(&hits);
-        let mut transcript = Transcript::new(self.opening(&context, request, history, &hits));
-        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &context);
+        let mut transcript = Transcript::new(self.opening(&context, request, character, history, &hits));
+        let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &agent, &context);
 
-        for iteration in 1..=self.config.max_iterations {
-            let is_last = iteration == self.config.max_iterations || phase.is_stuck();
-            let reply = self.ask(turn, request, &transcript, &tools, is_last).await?;
+        let max_iterations = character.max_iterations();
+        for iteration in 1..=max_iterations {
+            let is_last = iteration == max_iterations || phase.is_stuck();
+            let reply = self.ask(turn, request, character.model(), &transcript, &tools, is_last).await?;
             if iteration == 1 {
                 // What the model does from now on is seen; a word of waiting would come too late.
                 drop(preamble.take());
@@ -178,6 +202,9 @@ impl KnowledgeChatRuntime {
                 break;
             }
             phase.run_all(&mut transcript, calls).await?;
+        }
+        if let Some(tool) = phase.wants_verification() {
+            self.offer_verification(turn, tool).await?;
         }
         let answer = Answer {
             suggested_next_actions: transcript.suggestions().to_vec(),
@@ -212,10 +239,10 @@ impl KnowledgeChatRuntime {
     }
 
     /// The passages that fit the message. A knowledge base that fails costs the citations, not the turn.
-    fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
+    async fn retrieve(&self, request: &TurnRequest) -> Vec<Hit> {
         let limit = self.config.limits.knowledge_hits;
         let began = Instant::now();
-        let found = self.knowledge.search(&self.requester(request), &request.text, limit);
+        let found = self.knowledge.search(&self.requester(request), &request.text, limit).await;
         self.metrics.retrieved(began.elapsed());
         found.unwrap_or_else(|error| {
             tracing::error!(%error, "the knowledge base could not be searched");
@@ -233,7 +260,12 @@ impl KnowledgeChatRuntime {
         }
     }
 
-    fn provider_context(&self, turn: &RunningTurn, request: &TurnRequest) -> ToolProviderContext {
+    fn provider_context(
+        &self,
+        turn: &RunningTurn,
+        request: &TurnRequest,
+        character: Character<'_>,
+    ) -> ToolProviderContext {
         let requester = self.requester(request);
         let mut access = Access::default();
         access.user_id = requester.user_id;
@@ -246,8 +278,9 @@ impl KnowledgeChatRuntime {
         context.conversation_id = Some(turn.ids.conversation.to_string());
         context.session_id = Some(turn.ids.session.to_string());
         context.turn_id = Some(turn.ids.turn.to_string());
-        context.model = Some(self.model_id(request).to_owned());
+        context.model = Some(character.model().to_owned());
         context.user_message = request.text.clone();
+        context.tool_specific_config = character.agent.tool_config.clone();
         context.images = request.images.clone();
         context.files = request.files.clone();
         context.gateway_key = self.config.gateway_key.clone();
@@ -259,10 +292,12 @@ impl KnowledgeChatRuntime {
         &self,
         context: &ToolProviderContext,
         request: &TurnRequest,
+        character: Character<'_>,
         history: Vec<ModelMessage>,
         hits: &[Hit],
     ) -> Vec<ModelMessage> {
-        let mut messages = vec![ModelMessage::System(self.system_prompt(context, request))];
+        let prompt = self.system_prompt(context, request, character, !history.is_empty());
+        let mut messages = vec![ModelMessage::System(prompt)];
         messages.extend(prompt::knowledge(hits).map(ModelMessage::System));
         messages.extend(history);
         let image = |image: &ImageAttachment| ModelImage { url: image.url.clone(), detail: image.detail.clone() };
@@ -273,32 +308,26 @@ impl KnowledgeChatRuntime {
         messages
     }
 
-    fn model_id<'a>(&'a self, request: &'a TurnRequest) -> &'a str {
-        // The offline model answers whatever is asked for, and no message can switch to it.
-        if self.config.is_offline() {
-            return &self.config.model;
-        }
-        let of_org = || request.org_settings.as_ref()?.model.as_deref();
-        request.model.as_deref().or_else(of_org).unwrap_or(&self.config.model)
-    }
-
     /// One model call, counted however it ends.
     async fn ask(
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
+        model_name: &str,
         transcript: &Transcript,
         tools: &ToolSet,
         is_last: bool,
     ) -> Result<ModelReply, TurnFailure> {
-        let reply = self.stream(turn, request, transcript, tools, is_last).await;
+        let reply = self.stream(turn, request, model_name, transcript, tools, is_last).await;
         let (outcome, spent) = match &reply {
             Ok(reply) => ("completed", reply.usage.into()),
             Err(TurnFailure::Model(error)) => (error.kind(), Spent::default()),
-            Err(TurnFailure::Cancelled | TurnFailure::Storage(_)) => ("cancelled", Spent::default()),
+            Err(TurnFailure::Cancelled | TurnFailure::Storage(_) | TurnFailure::Agent(_)) => {
+                ("cancelled", Spent::default())
+            }
         };
         let provider = if self.config.is_offline() { "offline" } else { "gateway" };
-        self.metrics.model_call(provider, self.model_id(request), outcome, spent);
+        self.metrics.model_call(provider, model_name, outcome, spent);
         reply
     }
 
@@ -307,6 +336,7 @@ impl KnowledgeChatRuntime {
         &self,
         turn: &RunningTurn,
         request: &TurnRequest,
+        model_name: &str,
         transcript: &Transcript,
         tools: &ToolSet,
         is_last: bool,
@@ -318,7 +348,7 @@ impl KnowledgeChatRuntime {
             transcript.messages().to_vec()
         };
         let model_request = ModelRequest {
-            model: self.model_id(request).to_owned(),
+            model: model_name.to_owned(),
             messages,
             tools: tools.model_tools(),
             max_tokens: self.config.max_tokens,
@@ -349,18 +379,28 @@ impl KnowledgeChatRuntime {
         Ok(reply)
     }
 
-    fn system_prompt(&self, context: &ToolProviderContext, request: &TurnRequest) -> String {
-        let base = prompt::base_persona(self.config.persona.as_deref(), self.config.seed_kb);
-        let of_org = request.org_settings.as_deref().and_then(|settings| prompt::org_persona(settings, base));
-        let is_configured = of_org.is_some() || self.config.persona.is_some();
+    fn system_prompt(
+        &self,
+        context: &ToolProviderContext,
+        request: &TurnRequest,
+        character: Character<'_>,
+        has_history: bool,
+    ) -> String {
+        let (persona, persona_origin) = character.persona();
         let sections = prompt::sections(&prompt::Sections {
-            persona: of_org.as_deref().unwrap_or(base),
+            persona: &persona,
+            greeting: &character.greeting(has_history),
             skill: request.skill.as_ref().map(|skill| (skill.name.as_str(), skill.body.as_str())),
             ..prompt::Sections::default()
         });
         let Some(composer) = &self.composer else { return prompt::system(&sections) };
-        let conversation = context.conversation_id.as_deref().unwrap_or_default();
-        let told = PromptContext::new(is_configured, &context.access, conversation);
+        let told = PromptContext {
+            persona_origin,
+            agent: character.agent,
+            access: &context.access,
+            session_is_verified: request.session.is_verified(),
+            conversation_id: context.conversation_id.as_deref().unwrap_or_default(),
+        };
         prompt::system(&composer.compose(sections, told))
     }
 

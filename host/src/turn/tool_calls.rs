@@ -3,7 +3,7 @@
 //! ```text
 //! prepare ── fault ─▶ toolCall chunk ─▶ toolResult chunk (error)
 //!    │
-//!    ├─ hooks say no ─▶ toolCall chunk ─▶ toolResult chunk (denied)
+//!    ├─ hooks or the agent's rules say no ─▶ toolCall chunk ─▶ toolResult chunk (denied)
 //!    ├─ it shows a form ─▶ park event ─▶ toolCall chunk ─▶ answer ─▶ toolResult chunk
 //!    ├─ a human is asked ─▶ park event ─▶ toolCall chunk ─▶ verdict ── no ─▶ toolResult chunk (denied)
 //!    └─ otherwise ─▶ toolCall chunk                            │ yes
@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
+    auth_gate::{Gate, gate},
     confirmation,
     hooks::HookedCall,
     interaction,
@@ -24,8 +25,10 @@ use super::{
     registry::RunningTurn,
     run::{KnowledgeChatRuntime, TurnFailure},
     transcript::Transcript,
+    verification,
 };
 use crate::{
+    config::AgentConfig,
     ids::ParkId,
     model::ModelToolCall,
     protocol::{
@@ -44,9 +47,12 @@ pub(super) struct ToolPhase<'a> {
     turn: &'a Arc<RunningTurn>,
     tools: &'a ToolSet,
     interactions: &'a Interactions,
+    agent: &'a AgentConfig,
     directive: DirectiveSink,
     loops: LoopGuard,
     stuck: bool,
+    /// The first tool that was refused because the user is not verified.
+    unverified: Option<String>,
 }
 
 impl<'a> ToolPhase<'a> {
@@ -55,16 +61,22 @@ impl<'a> ToolPhase<'a> {
         turn: &'a Arc<RunningTurn>,
         tools: &'a ToolSet,
         interactions: &'a Interactions,
+        agent: &'a AgentConfig,
         context: &ToolProviderContext,
     ) -> Self {
         let loops = LoopGuard::new(&runtime.config.limits);
         let directive = context.directive_sink.clone();
-        Self { runtime, turn, tools, interactions, directive, loops, stuck: false }
+        Self { runtime, turn, tools, interactions, agent, directive, loops, stuck: false, unverified: None }
     }
 
     /// Whether the model repeats the same call with the same result, so that the turn should end with what there is.
     pub(super) fn is_stuck(&self) -> bool {
         self.stuck
+    }
+
+    /// The tool for which the user should be offered to verify themselves, if there is one.
+    pub(super) fn wants_verification(&self) -> Option<&str> {
+        self.unverified.as_deref()
     }
 
     /// Runs the calls of one model reply in its order.
@@ -154,9 +166,9 @@ impl<'a> ToolPhase<'a> {
         prepared.unwrap_or_else(|error| Err(ToolCallResult::error(CallOutcome::Failed, error.to_string())))
     }
 
-    /// Lets the hooks look at the call, asks whoever has to be asked, and runs what may run.
+    /// Lets the hooks and the agent's rules look at the call, asks whoever has to be asked, and runs what may run.
     async fn carry_out(
-        &self,
+        &mut self,
         call: &ModelToolCall,
         prepared: PreparedCall,
         arguments: &str,
@@ -164,6 +176,10 @@ impl<'a> ToolPhase<'a> {
         if let Err(reason) = self.turn.unless_cancelled(self.ask_hooks(&prepared)).await? {
             self.announce(call, arguments.to_owned());
             return Ok(ToolCallResult::denied(reason));
+        }
+        if let Some(refused) = self.refused_by_auth(&prepared).await? {
+            self.announce(call, arguments.to_owned());
+            return Ok(refused);
         }
         if let Some(form) = self.interactions.form_of(&prepared) {
             return self.show_form(call, &prepared, arguments, form).await;
@@ -179,11 +195,27 @@ impl<'a> ToolPhase<'a> {
         self.execute(call, prepared).await
     }
 
+    /// The refusal of a call for which the user is not known well enough.
+    async fn refused_by_auth(&mut self, prepared: &PreparedCall) -> Result<Option<ToolCallResult>, TurnFailure> {
+        let tool = &prepared.tool.facts.wire_name;
+        match gate(self.agent, &self.runtime.config.auth_tools, &names(prepared)) {
+            Gate::Open => Ok(None),
+            Gate::Closed => Ok(Some(verification::forbidden(tool))),
+            Gate::NeedsVerification => {
+                let refused = self.turn.unless_cancelled(self.runtime.unverified(self.turn, tool)).await?;
+                if refused.is_some() {
+                    self.unverified.get_or_insert_with(|| tool.clone());
+                }
+                Ok(refused)
+            }
+        }
+    }
+
     /// Why a human has to be asked before the call runs, if one has to be.
     fn confirmation_reason(&self, prepared: &PreparedCall) -> Option<AskReason> {
         let facts = &prepared.tool.facts;
-        let names = [facts.wire_name.as_str(), facts.name.as_str()];
-        needs_confirmation(&facts.origin, prepared.effect, &names, &self.runtime.config.confirm_tools, facts.ask)
+        let confirm_tools = &self.runtime.config.confirm_tools;
+        needs_confirmation(&facts.origin, prepared.effect, &names(prepared), confirm_tools, facts.ask)
     }
 
     /// Shows the form that the call asks for and waits for it. The wait is itself a question to a human, so nobody is
@@ -336,6 +368,12 @@ impl<'a> ToolPhase<'a> {
         self.turn.log.append(Event::StreamChunk(chunk));
         result.text
     }
+}
+
+/// All names that the tool of a call goes by.
+fn names(prepared: &PreparedCall) -> [&str; 2] {
+    let facts = &prepared.tool.facts;
+    [&facts.wire_name, &facts.name]
 }
 
 fn tool_call_chunk(call: &ModelToolCall, arguments: String) -> Event {

@@ -25,7 +25,8 @@ pub(crate) struct ModelReply {
 #[derive(Debug)]
 pub(crate) struct Transcript {
     messages: Vec<ModelMessage>,
-    last_text: String,
+    /// How many of the messages were there before the turn.
+    before: usize,
     streamed: String,
     reasoning: String,
     suggestions: Vec<String>,
@@ -36,8 +37,8 @@ impl Transcript {
     /// Begins with what the model is shown first: prompt, knowledge, history and the user's message.
     pub(crate) fn new(messages: Vec<ModelMessage>) -> Self {
         Self {
+            before: messages.len(),
             messages,
-            last_text: String::new(),
             streamed: String::new(),
             reasoning: String::new(),
             suggestions: Vec::new(),
@@ -57,11 +58,10 @@ impl Transcript {
         self.reasoning.push_str(&reply.reasoning);
         self.suggestions = reply.suggestions;
         self.messages.push(ModelMessage::Assistant {
-            text: reply.text.clone(),
+            text: reply.text,
             reasoning: reply.reasoning,
             tool_calls: reply.tool_calls.clone(),
         });
-        self.last_text = reply.text;
         reply.tool_calls
     }
 
@@ -73,7 +73,8 @@ impl Transcript {
     /// The text of the reply: the last call's; when that is empty, an earlier one's, what was streamed, or what was
     /// thought.
     pub(crate) fn reply_text(&self) -> String {
-        let said = self.messages.iter().rev().filter_map(|message| match message {
+        // What the agent said in earlier turns is in the messages, too, and is no answer to this one.
+        let said = self.messages[self.before..].iter().rev().filter_map(|message| match message {
             ModelMessage::Assistant { text, .. } => Some(text.as_str()),
             _ => None,
         });

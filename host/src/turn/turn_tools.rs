@@ -56,7 +56,7 @@ impl TurnTools {
         &self,
         context: &Arc<ToolProviderContext>,
         built_in: &[BuiltIn],
-        allowed: Option<&[String]>,
+        allowed: &[String],
     ) -> ToolSet {
         let snapshot = self.plugins.snapshot();
         let active = snapshot.entries.iter().filter_map(|entry| {
@@ -65,6 +65,6 @@ impl TurnTools {
         });
         let sources = self.sources.for_turn(active);
         let offers = ask_all(&sources, context, self.config.limits.tools_for).await;
-        self.toolbox.assemble(built_in, &offers, allowed)
+        self.toolbox.assemble(built_in, &offers, Some(allowed))
     }
 }

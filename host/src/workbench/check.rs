@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     clock::SharedClock,
-    config::{Limits, PluginsConfig},
+    config::{Limits, PluginsConfig, TrustConfig},
     plugins,
 };
 
@@ -65,7 +65,7 @@ pub async fn check(
     longest: Duration,
     clock: SharedClock,
 ) -> io::Result<Vec<Finding>> {
-    match plugins::inspect(&request.file, &PluginsConfig::default(), &Limits::default()) {
+    match plugins::inspect(&request.file, &TrustConfig::default(), &Limits::default()) {
         Err(error) => return Ok(vec![Finding::new(Severity::Fail, "file", "", error.reason.to_string())]),
         Ok(inspection) => {
             if let Some(refusal) = inspection.refusal {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    config::{Limits, PluginSettings, PluginsConfig},
+    config::{Limits, PluginSettings, PluginsConfig, TrustConfig},
     ids::PluginId,
     plugins::{self, Manifest},
     tools::SchemaCache,
@@ -98,7 +98,7 @@ async fn try_all(request: &CheckRequest, report: &Report, clock: SharedClock) {
 
 /// The operator's settings are not the plugin's business here, but for its own configuration.
 fn settings(request: &CheckRequest, limits: &Limits) -> PluginsConfig {
-    let id = plugins::inspect(&request.file, &PluginsConfig::default(), limits)
+    let id = plugins::inspect(&request.file, &TrustConfig::default(), limits)
         .map(|inspection| inspection.manifest.id)
         .unwrap_or_default();
     let settings = PluginSettings { config: request.config.clone(), ..PluginSettings::default() };

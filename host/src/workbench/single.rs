@@ -9,7 +9,7 @@ use std::{
 use crate::{
     clock::SharedClock,
     config::{Limits, PluginsConfig},
-    plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins},
+    plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins, SIGNATURE_SUFFIX},
 };
 
 /// A plugin that is active, and the folder it was loaded from.
@@ -60,6 +60,16 @@ impl Folder {
         let made = Self(folder.to_owned());
         let copy = folder.join(format!("plugin.{}", OWN_SUFFIX));
         fs::copy(file, &copy)?;
+        let signature = |of: &Path| {
+            PathBuf::from({
+                let mut name = of.as_os_str().to_owned();
+                name.push(SIGNATURE_SUFFIX);
+                name
+            })
+        };
+        if signature(file).is_file() {
+            fs::copy(signature(file), signature(&copy))?;
+        }
         // The copy is ours, whoever may write to the original.
         #[cfg(unix)]
         fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;

@@ -4,5 +4,7 @@
 
 mod check;
 mod dev;
+mod knowledge;
 mod new;
 mod run;
+mod trust;

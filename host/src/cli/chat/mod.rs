@@ -101,7 +101,7 @@ impl Place {
         config.bind = std::net::Ipv4Addr::LOCALHOST.into();
         config.port = 0;
         let plugin_time = config.limits.plugin_create;
-        let own = serve::start(config).await?;
+        let own = serve::start(serve::remembering(config, &sources)).await?;
         // This server has one turn only, so its plugins have to be there for it.
         let reports = own.plugins_settled(plugin_time).await;
         for reason in reports.iter().filter_map(|report| report.reason.as_deref()) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::config::{AskPolicy, AuthMode, NameConflict, OnDisconnect, StorageBackend};
+use crate::config::{AgentVisibility, AskPolicy, AuthMode, NameConflict, OnDisconnect, StorageBackend, ToolAuthLevel};
 
 fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -212,6 +212,7 @@ fn a_project_file_may_set_nothing_else() {
         ("server.allowed_origins = ['http://evil.example']", "server.allowed_origins; say --allow-origin ORIGIN, or"),
         ("gateway.url = 'http://evil.example/v1'", "gateway.url; say --gateway-url URL, or"),
         ("gateway.key = 'file:/etc/passwd'", "gateway.key; set it in your user file"),
+        ("knowledge.roots = ['/']", "knowledge.roots; set it in your user file"),
         ("tools.confirm = []", "tools.confirm; say --confirm-tools PART,…, or"),
     ] {
         let message = message(from_files(&[(FileKind::Project, text)]));
@@ -220,14 +221,46 @@ fn a_project_file_may_set_nothing_else() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_project_file_may_name_knowledge_of_its_own_folder_only() {
+    let folder = std::env::temp_dir().join(format!("jackfield-project-{}", std::process::id()));
+    std::fs::create_dir_all(folder.join("project/docs")).unwrap();
+    std::fs::create_dir_all(folder.join("private")).unwrap();
+    std::os::unix::fs::symlink(folder.join("private"), folder.join("project/link")).unwrap();
+    let load = |path: &str| {
+        let text = format!("knowledge.sources = ['docs', '{path}']");
+        let path = folder.join("project/jackfield.toml");
+        Sources { files: vec![SourceFile { kind: FileKind::Project, path, text }], ..Sources::default() }.load()
+    };
+    for inside in ["docs", "not/there/yet", ".", "docs/../docs"] {
+        let sources = load(inside).unwrap().config.knowledge.sources;
+        assert_eq!(sources, [folder.join("project/docs"), folder.join("project").join(inside)], "{inside}");
+    }
+    for outside in ["..", "../private", "link", "link/not/there", "/etc/passwd", "none/../../private", "/"] {
+        let message = message(load(outside));
+        assert!(message.contains("may only set knowledge.sources to paths below its own folder"), "{message}");
+        assert!(message.contains("say --knowledge PATH, or"), "{message}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 #[test]
 fn every_setting_has_a_rule_for_projects_and_only_the_harmless_are_free() {
     let free: Vec<String> = Target::fixed()
         .filter(|target| matches!(target.project(), ProjectRule::Always))
         .map(|target| target.name())
         .collect();
-    let harmless =
-        ["model.name", "model.preamble", "model.title", "model.temperature", "prompt.persona", "knowledge.seed"];
+    let harmless = [
+        "model.name",
+        "model.preamble",
+        "model.title",
+        "model.temperature",
+        "prompt.persona",
+        "knowledge.seed",
+        "knowledge.embedding_model",
+        "knowledge.min_similarity",
+    ];
     assert_eq!(free, harmless);
 }
 
@@ -242,6 +275,56 @@ fn a_project_file_may_not_loosen_a_limit() {
     );
     assert!(message_of("model.max_tokens = 51").contains("51 is more than 50"));
     assert!(from_files(&[user, (FileKind::Project, "limits.tool_idle = '20s'")]).is_ok());
+}
+
+#[test]
+fn agents_have_tables_by_id_or_name() {
+    let text = "[tools]\nauth = ['pay']\n\
+                [agents.support]\nid = '7d1c2a34-0000-4000-8000-000000000001'\nname = 'Support'\ninstructions = 'Help.'\n\
+                personality = 'Dry.'\ngreeting = 'Say hello.'\nenabled_tools = ['pay', 'knowledge_search']\n\
+                tool_auth = { pay = 'end_user' }\nvisibility = 'internal'\nmodel = 'big'\nmax_iterations = 64\n\
+                [agents.support.tool_config.pay]\ncurrency = 'EUR'\nsecret = 's3cret'";
+    let loaded = from_files(&[(FileKind::Explicit, text)]).unwrap();
+    let agent = loaded.config.agent("7D1C2A34-0000-4000-8000-000000000001").unwrap();
+    assert_eq!(Some(agent), loaded.config.agent("support"));
+    assert_eq!((agent.name.as_deref(), agent.instructions.as_deref()), (Some("Support"), Some("Help.")));
+    assert_eq!((agent.personality.as_deref(), agent.greeting.as_deref()), (Some("Dry."), Some("Say hello.")));
+    assert_eq!(agent.enabled_tools, ["pay", "knowledge_search"]);
+    assert_eq!(agent.tool_auth["pay"], ToolAuthLevel::EndUser);
+    assert_eq!((agent.visibility, agent.max_iterations), (AgentVisibility::Internal, Some(64)));
+    assert_eq!(agent.model.as_deref(), Some("big"));
+    assert_eq!(agent.tool_config["pay"]["currency"], "EUR");
+    assert_eq!(loaded.config.agent("unknown"), None);
+    let shown = json!(loaded.rows.iter().map(|row| (&row.key, &row.value)).collect::<Vec<_>>()).to_string();
+    assert!(shown.contains("agents.support.tool_auth") && !shown.contains("s3cret"), "{shown}");
+
+    for (text, expected) in [
+        ("[agents.a]\nmax_iterations = 65", "agents.a.max_iterations: expected a whole number from 1 to 64, got 65"),
+        ("[agents.a]\nvisibility = 'secret'", "expected one of public, internal"),
+        ("[agents.a.tool_auth]\npay = 'root'", "expected one of none, end_user, admin"),
+        ("[agents.a]\ntool_auth = 'admin'", "expected a table"),
+        ("[agents.a]\ninstruction = 'x'", "did you mean agents.a.instructions?"),
+        ("agents.a = 'x'", "unknown setting agents.a"),
+        ("[agents.a.tool_auth]\npay = 'admin'", "add \"pay\" to tools.auth"),
+        ("[agents.a]\nid = 'x'\n[agents.b]\nid = 'X'", "agents.a and agents.b are both for the agent X"),
+    ] {
+        let said = message(from_files(&[(FileKind::Explicit, text)]));
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_project_says_how_an_agent_speaks_and_not_what_it_may_do() {
+    let user = "[agents.a]\ninstructions = 'Mine.'\nenabled_tools = ['x']";
+    let project = "[agents.a]\ninstructions = 'Theirs.'\nmodel = 'small'";
+    let config = from_files(&[(FileKind::User, user), (FileKind::Project, project)]).unwrap().config;
+    let agent = config.agent("a").unwrap();
+    assert_eq!((agent.instructions.as_deref(), agent.enabled_tools.len()), (Some("Theirs."), 1));
+    for key in ["enabled_tools = []", "visibility = 'internal'", "tool_config = {}", "max_iterations = 64", "id = 'b'"]
+    {
+        let said = message(from_files(&[(FileKind::Project, &format!("[agents.a]\n{key}"))]));
+        assert!(said.contains("a project file may not set agents.a."), "{said}");
+    }
 }
 
 #[test]

@@ -62,22 +62,20 @@ impl<R: AtLeast> FromRequestParts<Arc<Live>> for As<R> {
 }
 
 /// The holder of this run's admin token, which stands in the run file and nowhere else. What changes the code that the
-/// server runs takes this as its first argument, whatever the mode is: otherwise anybody who may chat as an admin could
-/// load a library.
-#[allow(dead_code, reason = "the routes that change plugins take it")]
+/// server runs, or which files it reads, takes this as its first argument, whatever the mode is: otherwise anybody who
+/// may chat as an admin could load a library, or read what only the server's user may read.
 pub(super) struct Operator;
 
 impl FromRequestParts<Arc<Live>> for Operator {
     type Rejection = AdminError;
 
     async fn from_request_parts(parts: &mut Parts, live: &Arc<Live>) -> Result<Self, AdminError> {
-        let token = bearer_header(&parts.headers).ok_or_else(|| {
-            unauthenticated("this changes which code the server runs and needs the admin token of the run file")
-        })?;
+        let token = bearer_header(&parts.headers)
+            .ok_or_else(|| unauthenticated("this is the operator's alone: send the admin token of the run file"))?;
         if is_operator(live, token) {
             return Ok(Self);
         }
-        let message = "this changes which code the server runs; only the admin token of the run file lets you";
+        let message = "this is the operator's alone; only the admin token of the run file lets you";
         Err(AdminError::forbidden(message))
     }
 }

@@ -12,9 +12,11 @@
 mod answers;
 mod basics;
 mod caller;
+mod connectors;
 mod conversations;
 mod cors;
 mod input;
+mod knowledge;
 mod plugins;
 mod publish;
 mod settings;
@@ -39,6 +41,18 @@ pub(super) fn routes(live: &Arc<Live>, origins: &[WebOrigin]) -> OpenApiRouter<A
         .routes(routes!(conversations::messages))
         .routes(routes!(settings::read, settings::write))
         .routes(routes!(publish::publish))
+        .routes(routes!(connectors::list, connectors::create))
+        .routes(routes!(connectors::read, connectors::replace, connectors::delete))
+        .routes(routes!(connectors::index))
+        .routes(routes!(connectors::runs))
+        .routes(routes!(connectors::run))
+        .routes(routes!(connectors::document_sets))
+        .routes(routes!(knowledge::state))
+        .routes(routes!(knowledge::documents, knowledge::put_document, knowledge::delete_document))
+        .routes(routes!(knowledge::add_source))
+        .routes(routes!(knowledge::remove_source))
+        .routes(routes!(knowledge::index_source))
+        .routes(routes!(knowledge::query))
         .routes(routes!(plugins::list))
         .route("/admin/{*rest}", any(nowhere))
         .layer(DefaultBodyLimit::max(live.services.config().limits.admin_body_bytes))

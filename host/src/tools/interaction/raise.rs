@@ -1,6 +1,9 @@
 //! The built-in tools through which a model asks the user, as one session gets them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+};
 
 use async_trait::async_trait;
 use jackfield_plugin_api::{CallContext, Tool, ToolError, ToolOutput, ToolSchema};
@@ -48,6 +51,18 @@ impl Interactions {
             tools.push(SubmitTool::offer(&in_prose, self.clone()));
         }
         tools
+    }
+
+    /// A list of allowed tools, and with each tool that asks in prose the one that takes the answer. An empty list
+    /// restricts nothing and stays empty.
+    pub(crate) fn with_answers<'a>(&self, allowed: &'a [String]) -> Cow<'a, [String]> {
+        let asks_in_prose = |name: &String| {
+            InteractionKind::ALL.iter().any(|kind| kind.raise_tool() == name && !self.shown.contains(kind))
+        };
+        if !allowed.iter().any(asks_in_prose) || allowed.iter().any(|name| name == SUBMIT_TOOL) {
+            return Cow::Borrowed(allowed);
+        }
+        allowed.iter().cloned().chain([SUBMIT_TOOL.to_owned()]).collect()
     }
 
     /// The form that a call asks the client to show; `None` when the call is none of ours, or the client cannot.
