@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use jackfield::{
     clock::SystemClock,
-    config::Limits,
+    config::{Limits, TrustConfig},
     ids::PluginId,
     plugins::{FolderError, PluginState, Plugins, PluginsConfig, PluginsError, inspect},
 };
