@@ -14,6 +14,8 @@ use crate::harness::{Loaded, SOON, Setup, call, logged, turn, until, watch_log};
 
 /// Two isolated plugins: one to be crashed and one to go on.
 async fn two(setup: Setup) -> Loaded {
+    // What is shown here is not the quarantine.
+    let setup = setup.limits(|limits| limits.plugin_faults = 1000);
     setup.load(PluginFolder::new().with_fixture("fixture_cr").with_fixture("fixture_ok")).await
 }
 

@@ -113,19 +113,10 @@ async fn a_slow_listing_can_be_given_up() {
 
 #[tokio::test]
 async fn a_bad_description_costs_that_tool_only() {
-    let modes = ["panic_in_schema", "bad_schema", "bad_name"];
-    let ids = ["fixture_m1", "fixture_m2", "fixture_m3"];
-    let folder = ids.into_iter().fold(PluginFolder::new(), PluginFolder::with_fixture);
-    let setup = ids
-        .into_iter()
-        .zip(modes)
-        .fold(Setup::default(), |setup, (id, mode)| setup.config(id, json!({ "mode": mode })));
-    let loaded = setup.load(folder).await;
-    for id in ids {
-        let names: Vec<String> = loaded.tools(id).await.iter().map(|tool| tool.schema().name).collect();
-        assert_eq!(names.len(), 18, "{id} offers {names:?}");
-        loaded.assert_answers(id).await;
-    }
+    let loaded = load_fixture(json!({ "mode": "panic_in_schema" })).await;
+    let names: Vec<String> = loaded.tools("fixture_00").await.iter().map(|tool| tool.schema().name).collect();
+    assert_eq!(names.len(), 17, "all but the indescribable one: {names:?}");
+    loaded.assert_answers("fixture_00").await;
 }
 
 #[tokio::test]

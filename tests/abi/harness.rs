@@ -10,7 +10,7 @@ use std::{
 
 use jackfield::{
     clock::SystemClock,
-    config::{Isolation, Limits, PluginPermissions},
+    config::{Isolation, Limits, PluginPermissions, WatchMode},
     ids::PluginId,
     plugins::{PluginEntry, PluginSettings, PluginState, Plugins, PluginsConfig},
 };
@@ -37,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) isolation: Isolation,
     pub(crate) worker_program: Option<PathBuf>,
+    pub(crate) watch: WatchMode,
 }
 
 impl Setup {
@@ -69,12 +70,19 @@ impl Setup {
         self
     }
 
+    /// How changes in the folder are noticed.
+    pub(crate) fn watch(mut self, watch: WatchMode) -> Self {
+        self.watch = watch;
+        self
+    }
+
     /// Starts to load, and does not wait.
     pub(crate) async fn start(self, folder: PluginFolder) -> Loaded {
         let mut config = PluginsConfig::from(folder.path());
         config.by_id = self.settings;
         config.default_isolation = self.isolation;
         config.worker_program = self.worker_program;
+        config.watch = self.watch;
         let plugins = Plugins::start(&config, &self.limits, Arc::new(SystemClock)).await;
         Loaded { plugins: plugins.expect("the folder can be used"), folder }
     }
@@ -100,6 +108,7 @@ pub(crate) async fn load_fixture(config: Value) -> Loaded {
 impl Loaded {
     pub(crate) fn entry(&self, id: &str) -> Arc<PluginEntry> {
         let snapshot = self.plugins.snapshot();
+        // The one that counts comes before those that are being seen out.
         let entry = snapshot.entries.iter().find(|entry| entry.id.as_str() == id);
         entry.unwrap_or_else(|| panic!("{id} is among {:#?}", self.plugins.reports())).clone()
     }

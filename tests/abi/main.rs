@@ -6,6 +6,7 @@
 mod calls;
 #[cfg(target_os = "linux")]
 mod confined;
+mod containment;
 #[cfg(unix)]
 mod crashes;
 mod faults;
@@ -13,6 +14,7 @@ mod harness;
 #[cfg(unix)]
 mod isolated;
 mod loading;
+mod reload;
 mod services;
 mod shutdown;
 mod versions;

@@ -32,3 +32,4 @@ mod shutdown;
 mod titles;
 mod turns;
 mod who_may_connect;
+mod widget;

@@ -56,9 +56,33 @@ impl PluginFolder {
     /// a library of its own.
     #[must_use]
     pub fn with_fixture(self, id: &str) -> Self {
-        let bytes = patched(misbehave(), &[(r#""id":"fixture_00""#, &format!(r#""id":"{id}""#))]);
-        self.with_file(&library_name(id), &bytes)
+        self.with_file(&library_name(id), &fixture(id, 0))
     }
+
+    /// Puts content in place of a file, or of nothing, at one stroke.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let aside = self.path().join(format!(".{name}.new"));
+        write(&aside, bytes);
+        fs::rename(&aside, self.path().join(name)).expect("the file can be moved into place");
+    }
+
+    /// Overwrites a file in place, as a plain copy does.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) {
+        write(&self.path().join(name), bytes);
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).expect("the file can be removed");
+    }
+}
+
+/// The misbehaving fixture under an id of its own, and with a mark of its own that its tool `mark` tells: each mark is
+/// another content.
+pub fn fixture(id: &str, mark: u16) -> Vec<u8> {
+    let id = format!(r#""id":"{id}""#);
+    let mark = format!("mark {mark:04} of the library");
+    patched(misbehave(), &[(r#""id":"fixture_00""#, &id), ("mark 0000 of the library", &mark)])
 }
 
 /// The fixture whose tools and modes misbehave; its id is `fixture_00`.
@@ -287,6 +311,17 @@ fn copy_changed(from: &Path, to: &Path, change: &dyn Fn(&Path, String) -> String
         // An editor's left-overs need not be text, and are no sources.
         let Ok(text) = fs::read_to_string(&from) else { continue };
         write_if_changed(&to, change(&from, text).as_bytes());
+    }
+    remove_stale_sources(from, to);
+}
+
+/// Removes the sources of an earlier copy that are not there any more: two files of one module do not build.
+fn remove_stale_sources(from: &Path, to: &Path) {
+    for entry in fs::read_dir(to).into_iter().flatten().filter_map(Result::ok) {
+        let is_source = entry.path().extension().is_some_and(|suffix| suffix == "rs");
+        if is_source && !from.join(entry.file_name()).exists() {
+            fs::remove_file(entry.path()).expect("a stale source can be removed");
+        }
     }
 }
 

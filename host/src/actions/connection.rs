@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     /// Who speaks, and what they may see.
     pub(crate) caller: Caller,
+    /// The page it comes from; absent for a program.
+    pub(crate) origin: Option<String>,
     sender: EventSender,
     attending: HashMap<ConversationId, AttendanceGuard>,
     started: VecDeque<RequestId>,
@@ -39,6 +41,7 @@ impl Connection {
         Self {
             id,
             caller,
+            origin: None,
             sender,
             attending: HashMap::new(),
             started: VecDeque::new(),

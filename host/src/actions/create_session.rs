@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Connection, Outcome, Refusal, Services, done, drafts::Draft, visible};
+use super::{Connection, Outcome, Refusal, Services, done, drafts::Draft, visible, widget};
 use crate::{
+    auth::Admission,
     ids::{ConversationId, ParticipantId, SessionId},
     protocol::{ErrorCode, ResponseData, action::CreateSession, capabilities, event::SessionReady},
     storage::{Conversation, PLACEHOLDER_PREFIX, Participant, ParticipantKind, Session, StorageError, contact_entries},
@@ -16,7 +17,8 @@ const CLIENT_SUPPORTS: &str = "clientSupports";
 const DEFAULT_VISITOR: &str = "Visitor";
 
 pub(super) async fn run(services: &Services, connection: &mut Connection, create: CreateSession) -> Outcome {
-    let session = session_for(services, connection, &create).await.map_err(not_created)?;
+    let admission = widget::admission(services, connection, &create).await?;
+    let session = session_for(services, connection, &create, &admission).await.map_err(not_created)?;
     connection.attend(&services.runtime.attendance, session.conversation_id);
     connection.listen_to_session(&services.subscriptions, &session, services.config().limits.subscriptions);
     done(ResponseData::SessionReady(session_ready(&session)))
@@ -26,14 +28,19 @@ async fn session_for(
     services: &Services,
     connection: &Connection,
     create: &CreateSession,
+    admission: &Admission,
 ) -> Result<Session, StorageError> {
     if let Some(unused) = visible::find_draft(services, connection, create.conversation_id) {
         // Two sessions use it from now on, so it outlives the connection that created it.
         services.write(&unused).await?;
     }
-    match visible::find_conversation(services, connection, create.conversation_id).await? {
-        Some(conversation) => resume(services, connection, conversation, create).await,
-        None => open(services, connection, create).await,
+    let existing = visible::find_conversation(services, connection, create.conversation_id).await?;
+    // An agent of one organisation goes on with no conversation of another.
+    let of_agent =
+        |conversation: &Conversation| admission.org_id.as_ref().is_none_or(|org_id| *org_id == conversation.org_id);
+    match existing.filter(of_agent) {
+        Some(conversation) => resume(services, connection, conversation, create, admission).await,
+        None => open(services, connection, create, admission).await,
     }
 }
 
@@ -56,7 +63,12 @@ pub(super) fn session_ready(session: &Session) -> SessionReady {
 
 /// A new conversation, its two participants and a session on it. Without anything that says who the visitor is, they
 /// are stored only when they are used.
-async fn open(services: &Services, connection: &Connection, create: &CreateSession) -> Result<Session, StorageError> {
+async fn open(
+    services: &Services,
+    connection: &Connection,
+    create: &CreateSession,
+    admission: &Admission,
+) -> Result<Session, StorageError> {
     let clock = services.clock();
     let now = clock.now();
     let session_id = SessionId(clock.new_id());
@@ -68,13 +80,13 @@ async fn open(services: &Services, connection: &Connection, create: &CreateSessi
     let conversation = Conversation {
         id: ConversationId(clock.new_id()),
         name: format!("{PLACEHOLDER_PREFIX}{session_id}"),
-        org_id: services.org_of(connection),
+        org_id: admission.org_id.clone().unwrap_or_else(|| services.org_of(connection)),
         idempotency_key: session_id.to_string(),
         metadata,
         created_at: now,
         updated_at: now,
     };
-    let visitor = visitor(services, connection, create, conversation.id);
+    let visitor = visitor(services, connection, create, admission, conversation.id);
     let agent = agent(services, create, conversation.id);
     let session = session(services, session_id, &conversation, create, supports, [visitor.id, agent.id]);
     if visitor.email.is_some() || visitor.phone.is_some() {
@@ -93,6 +105,7 @@ async fn resume(
     connection: &Connection,
     conversation: Conversation,
     create: &CreateSession,
+    admission: &Admission,
 ) -> Result<Session, StorageError> {
     let storage = services.storage();
     let present = storage.participants(conversation.id).await?;
@@ -111,7 +124,7 @@ async fn resume(
             }
         }
     };
-    let visitor = seat(visitor(services, connection, create, conversation.id));
+    let visitor = seat(visitor(services, connection, create, admission, conversation.id));
     let agent = seat(agent(services, create, conversation.id));
 
     let supports = match &create.supports {
@@ -159,6 +172,7 @@ fn visitor(
     services: &Services,
     connection: &Connection,
     create: &CreateSession,
+    admission: &Admission,
     conversation: ConversationId,
 ) -> Participant {
     let principal = connection.caller.principal.as_ref();
@@ -169,7 +183,7 @@ fn visitor(
         id: ParticipantId(services.clock().new_id()),
         conversation_id: conversation,
         kind: ParticipantKind::User,
-        external_id: principal.map(|principal| principal.user_id.clone()),
+        external_id: admission.visitor_id.clone().or_else(|| principal.map(|principal| principal.user_id.clone())),
         email,
         phone: create.user_phone().map(str::to_owned),
         browser_fingerprint: create.browser_fingerprint.clone(),

@@ -15,6 +15,7 @@ mod send_message;
 mod submit_interaction;
 mod verify_otp;
 mod visible;
+mod widget;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ pub(crate) use connection::Connection;
 use drafts::{Draft, Drafts};
 
 use crate::{
-    auth::AuthVerifier,
+    auth::{AuthVerifier, WidgetAuth},
     clock::SharedClock,
     config::ServerConfig,
     ids::RequestId,
@@ -46,15 +47,21 @@ pub(crate) struct Services {
     pub(crate) drafts: Drafts,
     /// Who hears what is published.
     pub(crate) subscriptions: Subscriptions,
+    /// Which pages may embed which agent.
+    pub(crate) widgets: Arc<dyn WidgetAuth>,
     auth: Arc<dyn AuthVerifier>,
 }
 
 impl Services {
-    pub(crate) fn new(runtime: Arc<KnowledgeChatRuntime>, auth: Arc<dyn AuthVerifier>) -> Arc<Self> {
+    pub(crate) fn new(
+        runtime: Arc<KnowledgeChatRuntime>,
+        auth: Arc<dyn AuthVerifier>,
+        widgets: Arc<dyn WidgetAuth>,
+    ) -> Arc<Self> {
         let limits = &runtime.config.limits;
         let (turns, drafts) = (TurnRegistry::new(limits), Drafts::new(limits.unused_sessions));
         let (turn_tasks, subscriptions) = (TaskTracker::new(), Subscriptions::default());
-        Arc::new(Self { runtime, turns, turn_tasks, drafts, subscriptions, auth })
+        Arc::new(Self { runtime, turns, turn_tasks, drafts, subscriptions, widgets, auth })
     }
 
     pub(crate) fn config(&self) -> &ServerConfig {

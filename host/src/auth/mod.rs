@@ -5,6 +5,7 @@ mod jwt;
 mod scope;
 mod trusted;
 mod verifiers;
+mod widget;
 
 use std::sync::Arc;
 
@@ -20,7 +21,9 @@ pub use jwt::{AuthSettingsError, JwtVerifier};
 pub use scope::{Caller, UserScope, normal_email};
 pub use trusted::TrustedVerifier;
 pub(crate) use verifiers::MODE_NONE;
-pub use verifiers::{DisabledAuth, LocalTokenVerifier, NoAuthVerifier, PermissiveWidgetAuth, WidgetAuth, WidgetPolicy};
+pub use verifiers::{DisabledAuth, LocalTokenVerifier, NoAuthVerifier};
+pub(crate) use widget::{Admission, WidgetRefusal, admit};
+pub use widget::{HttpWidgetAuth, PermissiveWidgetAuth, WidgetAuth, WidgetAuthError, WidgetPolicy};
 
 /// What a principal may do in the admin API; ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -128,4 +131,16 @@ pub(crate) fn configured(
 /// is told does.
 pub(crate) fn checks_tokens(mode: &str) -> bool {
     !matches!(mode, verifiers::MODE_NONE | verifiers::MODE_TRUSTED | verifiers::MODE_DISABLED)
+}
+
+/// The widget policies of a configuration.
+///
+/// # Errors
+///
+/// An address that must not be believed.
+pub(crate) fn configured_widgets(config: &ServerConfig) -> Result<Arc<dyn WidgetAuth>, AuthSettingsError> {
+    let settings = &config.widget;
+    let Some(url) = &settings.policy_url else { return Ok(Arc::new(PermissiveWidgetAuth)) };
+    let service = HttpWidgetAuth::new(url, settings.policy_bearer.clone(), settings.policy_ttl, &config.limits);
+    Ok(Arc::new(service.map_err(|reason| AuthSettingsError { key: "widget.policy_url", reason })?))
 }

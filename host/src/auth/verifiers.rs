@@ -118,52 +118,6 @@ fn admin(user_id: &str, org_id: &str) -> Principal {
     }
 }
 
-/// Which pages may embed an agent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WidgetPolicy {
-    /// Origins that may: exact, `*`, or `https://*.example.com`, which takes the domain itself, too. None when empty.
-    pub allowed_origins: Vec<String>,
-    /// The organisation that conversations of this agent belong to.
-    pub organization_id: Option<String>,
-}
-
-impl WidgetPolicy {
-    /// Whether a page of this origin may create a session. Without an origin the answer is no.
-    pub fn allows(&self, origin: Option<&str>) -> bool {
-        origin.is_some_and(|origin| self.allowed_origins.iter().any(|pattern| matches_origin(pattern, origin)))
-    }
-}
-
-fn matches_origin(pattern: &str, origin: &str) -> bool {
-    if pattern == "*" || pattern == origin {
-        return true;
-    }
-    let (Some((scheme, domain)), Some((origin_scheme, host))) = (pattern.split_once("://*."), origin.split_once("://"))
-    else {
-        return false;
-    };
-    scheme == origin_scheme && (host == domain || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')))
-}
-
-/// Knows which pages may embed which agent.
-#[async_trait]
-pub trait WidgetAuth: Send + Sync + 'static {
-    /// The policy of an agent; `None` leaves the agent open to every page that reaches the server.
-    async fn policy(&self, agent_id: &str) -> Option<WidgetPolicy>;
-}
-
-/// Has no policies.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PermissiveWidgetAuth;
-
-#[async_trait]
-impl WidgetAuth for PermissiveWidgetAuth {
-    async fn policy(&self, _agent_id: &str) -> Option<WidgetPolicy> {
-        None
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -194,29 +148,5 @@ mod tests {
         for token in ["", " \n"] {
             assert!(LocalTokenVerifier::new(token).verify("").await.is_err());
         }
-    }
-
-    #[test]
-    fn origins_of_a_widget() {
-        let policy = |pattern: &str| WidgetPolicy { allowed_origins: vec![pattern.to_owned()], organization_id: None };
-        for (pattern, origin, allowed) in [
-            ("https://a.example", "https://a.example", true),
-            ("https://a.example", "http://a.example", false),
-            ("*", "null", true),
-            ("https://*.a.example", "https://x.y.a.example", true),
-            ("https://*.a.example", "https://a.example", true),
-            ("https://*.a.example", "https://evila.example", false),
-            ("https://*.a.example", "https://a.example.evil", false),
-            ("https://*.a.example", "http://x.a.example", false),
-        ] {
-            assert_eq!(policy(pattern).allows(Some(origin)), allowed, "{pattern} {origin}");
-        }
-        assert!(!policy("*").allows(None));
-        assert!(!WidgetPolicy::default().allows(Some("https://a.example")));
-    }
-
-    #[tokio::test]
-    async fn the_default_has_no_policies() {
-        assert_eq!(PermissiveWidgetAuth.policy("any").await, None);
     }
 }

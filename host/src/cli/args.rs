@@ -262,9 +262,18 @@ pub(crate) struct SettingsArgs {
     /// Load only plugins that a key of plugins.trusted_keys has signed.
     #[arg(long)]
     require_signed: bool,
+    /// Serve a page with a chat at /.
+    #[arg(long)]
+    widget: bool,
+    /// Give everybody who opens that page the token in this file.
+    #[arg(long, value_name = "FILE", requires = "widget")]
+    widget_token_file: Option<PathBuf>,
     /// Refuse connections without a good token, instead of treating them as anonymous.
     #[arg(long)]
     strict_auth: bool,
+    /// Do not notice changes in the plugin folders; a plugin is reloaded only when that is asked for.
+    #[arg(long)]
+    no_watch: bool,
 }
 
 /// Settings of the agent, for a server that `chat` starts, too.
@@ -495,7 +504,14 @@ impl SettingsArgs {
             self.token_file.as_ref().map(|path| flag("auth.token", "--token-file", format!("file:{}", path.display()))),
         );
         flags.extend(self.require_signed.then(|| flag("plugins.require_signed", "--require-signed", true)));
+        flags.extend(self.widget.then(|| flag("widget.serve", "--widget", true)));
+        flags.extend(
+            self.widget_token_file
+                .as_ref()
+                .map(|path| flag("widget.token", "--widget-token-file", format!("file:{}", path.display()))),
+        );
         flags.extend(self.strict_auth.then(|| flag("auth.strict", "--strict-auth", true)));
+        flags.extend(self.no_watch.then(|| flag("plugins.watch", "--no-watch", "off")));
         flags
     }
 
@@ -606,6 +622,7 @@ mod tests {
             "--allow-host",
             "agent.example",
             "--allow-unauthenticated",
+            "--no-watch",
         ];
         let config = load(&words).unwrap().config;
         assert_eq!((config.addr().to_string().as_str(), config.model.as_str()), ("[::1]:0", "m"));
@@ -613,7 +630,7 @@ mod tests {
         assert_eq!(config.confirm_tools, ["a", "b"]);
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
         assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
-        assert!(config.seed_kb && config.allow_unauthenticated);
+        assert!(config.seed_kb && config.allow_unauthenticated && !config.plugins.is_watched());
         assert_eq!(config.plugins.default_isolation, Isolation::Process);
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, Isolation, JwtKey, NameConflict, OnDisconnect,
-    PluginSettings, ServerConfig, StorageBackend, WebOrigin,
+    PluginSettings, ServerConfig, StorageBackend, WatchMode, WebOrigin,
     agent_keys::AgentKey,
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
@@ -229,6 +229,72 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         },
         show: |config| json!(config.strict_auth),
+    },
+    Setting {
+        name: "widget.serve",
+        env: &[],
+        flag: Some("--widget"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.serve = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.serve),
+    },
+    Setting {
+        name: "widget.token",
+        env: &[],
+        flag: Some("--widget-token-file FILE"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.token = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.token.is_some()),
+    },
+    Setting {
+        name: "widget.strict",
+        env: &["WIDGET_AUTH_STRICT"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.strict = given.yes_or_no()?;
+            Ok(())
+        },
+        show: |config| json!(config.widget.strict),
+    },
+    Setting {
+        name: "widget.policy_url",
+        env: &["WIDGET_AUTH_URL"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_url = Some(given.text()?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_url),
+    },
+    Setting {
+        name: "widget.policy_bearer",
+        env: &["WIDGET_AUTH_BEARER"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_bearer = Some(given.secret()?);
+            Ok(())
+        },
+        show: |config| secret_shown(config.widget.policy_bearer.is_some()),
+    },
+    Setting {
+        name: "widget.policy_ttl_seconds",
+        env: &["WIDGET_AUTH_TTL_SECS"],
+        flag: None,
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.widget.policy_ttl = std::time::Duration::from_secs(given.whole(0, 86_400)?);
+            Ok(())
+        },
+        show: |config| json!(config.widget.policy_ttl.as_secs()),
     },
     Setting {
         name: "auth.org",
@@ -547,6 +613,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.trust.pin),
     },
     Setting {
+        name: "plugins.watch",
+        env: &[],
+        flag: Some("--no-watch"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.watch = given.choice(&WATCH_MODES)?;
+            Ok(())
+        },
+        show: |config| {
+            let name = WATCH_MODES.iter().find(|(_, mode)| *mode == config.plugins.watch).map(|(name, _)| *name);
+            json!(name)
+        },
+    },
+    Setting {
         name: "plugins.name_conflict",
         env: &[],
         flag: None,
@@ -564,6 +644,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+const WATCH_MODES: [(&str, WatchMode); 3] =
+    [("events", WatchMode::Events), ("poll", WatchMode::Poll), ("off", WatchMode::Off)];
 
 /// A key of `[plugins.ID]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -45,6 +45,8 @@ pub struct Limits {
     pub auth_fetch: Duration,
     /// Asking for a key set or a widget policy: largest answer; a larger one counts as a failure. Default 1 MiB.
     pub auth_fetch_bytes: usize,
+    /// Widget policies that are kept, of agents that have none, too; the oldest go first. Default 1024.
+    pub widget_policies: usize,
     /// How long a key set is used before it is fetched again. Default 300 s.
     pub auth_keys_kept: Duration,
     /// A key id that is not in the set makes it be fetched again when it is older than this. Default 30 s.
@@ -164,6 +166,33 @@ pub struct Limits {
     pub plugin_shutdown: Duration,
     /// How long a broken plugin file must be unchanged before it counts as broken and not as half copied. Default 1 s.
     pub plugin_settle: Duration,
+    /// How long a new, changed or removed plugin file must stay as it is before that is acted upon. Default 200 ms.
+    pub plugin_debounce: Duration,
+    /// How often plugin folders are looked at beside the system's notices of changes, which may get lost. Default 10 s.
+    pub plugin_rescan: Duration,
+    /// How often plugin folders are looked at where there are no such notices. Default 1 s.
+    pub plugin_rescan_alone: Duration,
+    /// Plugin libraries that are opened in one process, reloads included, because none can be closed; past it a plugin
+    /// is not loaded and what runs keeps running. Default 256.
+    pub plugin_generations: usize,
+    /// How long turns may go on to use a plugin that has been replaced or removed; then it is stopped and answers that
+    /// it is unavailable. Default 30 min.
+    pub plugin_drain: Duration,
+    /// Longest time a plugin may hold a thread at a stretch; past it the thread counts as stuck and another one takes
+    /// its place. Default 1 s.
+    pub plugin_stuck: Duration,
+    /// Stuck threads of one plugin that are replaced; with this many it is in quarantine until some come back.
+    /// Default 4.
+    pub plugin_stuck_threads: usize,
+    /// Faults of one plugin within `plugin_fault_window` that put it into quarantine: panics, bad answers, calls that
+    /// run out of time, late or failed tool lists. Default 5.
+    pub plugin_faults: usize,
+    /// See `plugin_faults`. Default 60 s.
+    pub plugin_fault_window: Duration,
+    /// How long a plugin in quarantine is not used before one call tries it again; doubles each time. Default 30 s.
+    pub plugin_quarantine: Duration,
+    /// Longest quarantine before a try. Default 10 min.
+    pub plugin_quarantine_max: Duration,
     /// Bytes of one answer of a plugin (a tool's output, a service's reply); a larger one fails the call. Default
     /// 16 MiB.
     pub plugin_answer_bytes: usize,
@@ -271,6 +300,7 @@ impl Default for Limits {
             admin_body: Duration::from_secs(30),
             auth_fetch: Duration::from_secs(5),
             auth_fetch_bytes: MIB,
+            widget_policies: 1024,
             auth_keys_kept: Duration::from_secs(300),
             auth_keys_refresh: Duration::from_secs(30),
             session_idle: Duration::from_secs(24 * 60 * 60),
@@ -329,6 +359,17 @@ impl Default for Limits {
             plugin_files: 256,
             plugin_shutdown: Duration::from_secs(5),
             plugin_settle: Duration::from_secs(1),
+            plugin_debounce: Duration::from_millis(200),
+            plugin_rescan: Duration::from_secs(10),
+            plugin_rescan_alone: Duration::from_secs(1),
+            plugin_generations: 256,
+            plugin_drain: Duration::from_secs(30 * 60),
+            plugin_stuck: Duration::from_secs(1),
+            plugin_stuck_threads: 4,
+            plugin_faults: 5,
+            plugin_fault_window: Duration::from_secs(60),
+            plugin_quarantine: Duration::from_secs(30),
+            plugin_quarantine_max: Duration::from_secs(10 * 60),
             plugin_answer_bytes: 16 * MIB,
             plugin_spec_bytes: 256 * KIB,
             plugin_effect: Duration::from_millis(250),

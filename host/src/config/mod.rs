@@ -111,6 +111,36 @@ pub enum JwtKey {
     Jwks(String),
 }
 
+/// Which pages may embed the agent, and whether this server has such a page itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WidgetSettings {
+    /// Agents without a policy are open to nobody.
+    pub strict: bool,
+    /// The service that knows the policies: `GET {policy_url}/{agentId}`. Without one there are none.
+    pub policy_url: Option<String>,
+    /// Shown to the service.
+    pub policy_bearer: Option<GatewayKey>,
+    /// How long a policy is used before it is asked for again. Default 60 s.
+    pub policy_ttl: std::time::Duration,
+    /// Whether `/` is a page with the widget on it.
+    pub serve: bool,
+    /// Given to everybody who opens that page.
+    pub token: Option<GatewayKey>,
+}
+
+impl Default for WidgetSettings {
+    fn default() -> Self {
+        Self {
+            strict: false,
+            policy_url: None,
+            policy_bearer: None,
+            policy_ttl: std::time::Duration::from_secs(60),
+            serve: false,
+            token: None,
+        }
+    }
+}
+
 /// What happens to a running turn when the connection that started it goes away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
@@ -131,6 +161,18 @@ pub enum NameConflict {
     Prefix,
     /// The first one (by plugin id) wins silently.
     First,
+}
+
+/// How changes in the plugin folders are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatchMode {
+    /// By the system's notices, and by a look every now and then because notices get lost.
+    #[default]
+    Events,
+    /// By regular looks alone: for network folders and containers whose notices do not arrive.
+    Poll,
+    /// Not at all; a reload has to be asked for.
+    Off,
 }
 
 /// Which tools of a plugin ask a human first.
@@ -192,6 +234,11 @@ pub struct PluginsConfig {
     pub name_conflict: NameConflict,
     /// Which files are trusted.
     pub trust: TrustConfig,
+    /// How changes in the folders are noticed while the server runs.
+    pub watch: WatchMode,
+    /// Plugins that somebody has disabled outside of the configuration, and who. Not a setting: whoever remembers it
+    /// between runs puts it here.
+    pub disabled: BTreeMap<PluginId, String>,
     /// Settings by plugin id.
     pub by_id: BTreeMap<PluginId, PluginSettings>,
 }
@@ -207,6 +254,11 @@ impl PluginsConfig {
     pub fn isolation(&self, id: &PluginId, isolated_only: bool) -> Isolation {
         let said = self.by_id.get(id).and_then(|settings| settings.isolation);
         said.or(isolated_only.then_some(Isolation::Process)).unwrap_or(self.default_isolation)
+    }
+
+    /// Whether changes in the folders are noticed without being told.
+    pub fn is_watched(&self) -> bool {
+        !self.folders.is_empty() && self.watch != WatchMode::Off
     }
 
     /// Where the folder of private copies is made.
@@ -281,6 +333,8 @@ pub struct ServerConfig {
     pub auth: AuthMode,
     /// Refuse the upgrade without a good token.
     pub strict_auth: bool,
+    /// Pages with the widget.
+    pub widget: WidgetSettings,
     /// The organisation of everything that no verified caller brings its own for: anonymous conversations, what the
     /// built-in verifiers let in, and the demo documents. Default [`REFERENCE_ORG`].
     pub org_id: String,
@@ -333,6 +387,7 @@ impl Default for ServerConfig {
             storage: StorageBackend::Memory,
             auth: AuthMode::None,
             strict_auth: false,
+            widget: WidgetSettings::default(),
             org_id: REFERENCE_ORG.to_owned(),
             confirm_tools: Vec::new(),
             auth_tools: Vec::new(),

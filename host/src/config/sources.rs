@@ -38,10 +38,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "SMOOTH_EXTENSIONS_ALLOW",
     "SMOOTH_EXTENSIONS_DIR",
     "SMOOTH_AUTO_MODE",
-    "WIDGET_AUTH_STRICT",
-    "WIDGET_AUTH_URL",
-    "WIDGET_AUTH_BEARER",
-    "WIDGET_AUTH_TTL_SECS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 /// What the variable above already is without being set.

@@ -6,6 +6,7 @@ mod metrics;
 mod openapi;
 mod schema;
 mod standing;
+mod widget;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub(crate) fn routes(live: Arc<Live>, policy: GuardPolicy) -> Router {
         .route("/ws", get(socket::upgrade))
         .route("/healthz", get(health))
         .route("/schema", get(schema::index))
+        .merge(widget::routes(&live))
         .layer(openapi::layer(&description))
         .layer(middleware::from_fn_with_state(Arc::new(policy), guard::guard))
         .with_state(live)

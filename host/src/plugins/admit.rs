@@ -1,19 +1,20 @@
 //! From a file to bytes that may be loaded: read once, checked, copied to a private place. No code of it runs.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fmt, io, path::Path};
 
 use super::{
-    PluginsConfig, host_facts,
+    files::Stamp,
+    host_facts,
     manifest::{Manifest, ManifestError, PluginBytes},
     private::{PrivateCopy, PrivateFolder},
-    snapshot::PluginState,
     trust::{self, Candidate},
     verify::verify,
 };
-use crate::{clock::SharedClock, config::Limits, ids::PluginId};
+use crate::{
+    clock::SharedClock,
+    config::{Limits, PluginsConfig, TrustConfig},
+    ids::PluginId,
+};
 
 /// What it takes to decide about a file.
 pub(super) struct Admission<'a> {
@@ -21,18 +22,20 @@ pub(super) struct Admission<'a> {
     pub(super) limits: &'a Limits,
     pub(super) clock: &'a SharedClock,
     pub(super) private: &'a PrivateFolder,
+    pub(super) trust: &'a TrustConfig,
+    /// Hashes of contents that nobody is going to load (again); they need no copy.
+    pub(super) not_loaded: &'a BTreeSet<String>,
 }
 
 /// A file that may be loaded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Admitted {
-    pub(super) path: PathBuf,
-    pub(super) id: PluginId,
-    pub(super) manifest: Manifest,
-    pub(super) copy: PrivateCopy,
+    pub(super) known: Known,
+    /// Absent when nobody is going to load it.
+    pub(super) copy: Option<PrivateCopy>,
 }
 
-/// What is known about a file whatever becomes of it.
+/// What a file says about itself.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) id: PluginId,
@@ -41,40 +44,57 @@ pub(super) struct Known {
 }
 
 /// Why a file is not loaded.
+#[derive(Debug)]
 pub(super) enum NotAdmitted {
     /// It looks broken, but somebody may still be writing it.
     Unsettled,
-    /// The state it is in, with the reason.
-    Because(PluginState),
+    /// It cannot be used.
+    Refused {
+        /// What was found, what was expected and what to do.
+        reason: String,
+        /// What could be learnt about it.
+        known: Option<Known>,
+    },
 }
 
 impl Admission<'_> {
-    /// Reads the file, decides, and copies what was read. What is known once it has been read goes to `known`.
-    pub(super) fn examine(&self, path: &Path, known: impl FnOnce(Known)) -> Result<Admitted, NotAdmitted> {
-        let rejected = |reason: &dyn fmt::Display| {
-            NotAdmitted::Because(PluginState::Rejected(format!("{}: {reason}", path.display())))
-        };
-        let read = || -> Result<_, ManifestError> {
-            let plugin = PluginBytes::read(path, self.private.owner(), self.limits)?;
-            let parsed = plugin.parse()?;
-            Ok((plugin, parsed))
-        };
-        let (plugin, (binary, manifest)) = read().map_err(|error| match error {
+    /// Reads the file, decides, and copies what was read.
+    pub(super) fn examine(&self, path: &Path) -> Result<Admitted, NotAdmitted> {
+        let before = Stamp::of(path);
+        let (plugin, (binary, manifest)) = self.read(path).map_err(|error| match error {
             _ if self.is_half_copied(path, &error) => NotAdmitted::Unsettled,
-            error => rejected(&error),
+            error => refused(&error, None),
         })?;
-        let id = PluginId::new(manifest.id.as_str());
-        let isolation = self.config.isolation(&id, manifest.isolated_only);
-        verify(&binary, &manifest, isolation, host_facts()).map_err(|refusal| rejected(&refusal))?;
-        known(Known { id: id.clone(), sha256: plugin.sha256.clone(), manifest: manifest.clone() });
-        if self.config.settings(&id).disabled {
-            let by = format!("{}: disabled by the configuration ([plugins.{id}])", path.display());
-            return Err(NotAdmitted::Because(PluginState::Disabled(by)));
+        if before.ok() != Stamp::of(path).ok() {
+            return Err(NotAdmitted::Unsettled);
         }
-        let candidate = Candidate { path, plugin: &plugin, manifest: &manifest };
-        trust::admit(candidate, &self.config.trust).map_err(|distrust| rejected(&distrust))?;
-        let copy = self.private.copy(&plugin).map_err(|error| rejected(&error))?;
-        Ok(Admitted { path: path.to_owned(), id, manifest, copy })
+        let id = PluginId::new(manifest.id.as_str());
+        let known = Known { id, sha256: plugin.sha256.clone(), manifest };
+        if let Err(refusal) = verify(
+            &binary,
+            &known.manifest,
+            self.config.isolation(&known.id, known.manifest.isolated_only),
+            host_facts(),
+        ) {
+            return Err(refused(&refusal, Some(known)));
+        }
+        let candidate = Candidate { path, plugin: &plugin, manifest: &known.manifest };
+        if let Err(distrust) = trust::admit(candidate, self.trust) {
+            return Err(refused(&distrust, Some(known)));
+        }
+        if self.not_loaded.contains(&known.sha256) {
+            return Ok(Admitted { known, copy: None });
+        }
+        match self.private.copy(&plugin) {
+            Ok(copy) => Ok(Admitted { known, copy: Some(copy) }),
+            Err(error) => Err(refused(&error, Some(known))),
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<(PluginBytes, (super::Binary, Manifest)), ManifestError> {
+        let plugin = PluginBytes::read(path, self.private.owner(), self.limits)?;
+        let parsed = plugin.parse()?;
+        Ok((plugin, parsed))
     }
 
     /// A file that does not parse and was written a moment ago is probably still being written.
@@ -92,4 +112,8 @@ impl Admission<'_> {
             age.is_positive() && age.unsigned_abs() < self.limits.plugin_settle
         })
     }
+}
+
+fn refused(reason: &dyn fmt::Display, known: Option<Known>) -> NotAdmitted {
+    NotAdmitted::Refused { reason: reason.to_string(), known }
 }

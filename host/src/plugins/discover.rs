@@ -19,6 +19,8 @@ pub(super) struct Discovery {
     pub(super) candidates: Vec<PathBuf>,
     /// Files that look like plugins and are refused, with the reason.
     pub(super) refused: Vec<Refused>,
+    /// The folders that were looked into: a change in one of them is a reason to look again.
+    pub(super) folders: Vec<PathBuf>,
 }
 
 /// A file that is not considered further.
@@ -68,6 +70,7 @@ pub(super) fn discover(folders: &[PathBuf], owner: Option<u32>, limits: &Limits)
     let mut seen = BTreeSet::new();
     for folder in folders {
         let folder = usable_folder(folder, owner)?;
+        discovery.folders.push(folder.clone());
         let mut scan = Scan { root: &folder, owner, discovery: &mut discovery, seen: &mut seen };
         scan.folder(limits.plugin_files)?;
     }
@@ -162,6 +165,9 @@ impl Scan<'_> {
     }
 
     fn entry(&mut self, path: PathBuf) {
+        if path.is_dir() {
+            self.discovery.folders.push(path.clone());
+        }
         match self.library_behind(&path) {
             Ok(Some(library)) => {
                 if self.seen.insert(library.clone()) {
@@ -271,7 +277,7 @@ fn is_considered(path: &Path) -> bool {
 
 fn is_hidden(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    name.is_empty() || name.starts_with('.') || name.ends_with('~') || name.starts_with('#')
+    name.is_empty() || name.starts_with('.') || name.ends_with('~') || name.starts_with(['#', '~'])
 }
 
 fn library_suffix(path: &Path) -> Option<&str> {
@@ -331,7 +337,8 @@ mod tests {
         folder.file("README.md", 0o644);
         folder.file(&own_name(".hidden"), 0o644);
         folder.file(&format!("{}.tmp", own_name("c")), 0o644);
-        assert_eq!(folder.scan(), Discovery { candidates: vec![first, second], refused: vec![] });
+        let folders = vec![folder.0.clone()];
+        assert_eq!(folder.scan(), Discovery { candidates: vec![first, second], refused: vec![], folders });
     }
 
     #[test]
@@ -340,7 +347,8 @@ mod tests {
         let library = folder.file(&format!("clock/{}", own_name("clock")), 0o644);
         folder.file(&format!("other/{}", own_name("other")), 0o644);
         fs::write(folder.0.join("clock/plugin.toml"), "").unwrap();
-        assert_eq!(folder.scan(), Discovery { candidates: vec![library], refused: vec![] });
+        let folders = vec![folder.0.clone(), folder.0.join("clock"), folder.0.join("other")];
+        assert_eq!(folder.scan(), Discovery { candidates: vec![library], refused: vec![], folders });
     }
 
     #[test]

@@ -24,10 +24,12 @@ use tokio::sync::Semaphore;
 
 use super::{
     calls::CallTable,
+    health::{Health, Misdeed},
     host_link::FfiCancel,
     provider::{Carrier, PluginFault},
     runtime::{OwnedTask, PluginRuntime},
     sanitise::sanitise,
+    workers::Work,
 };
 use crate::{config::Limits, ids::PluginId};
 
@@ -46,6 +48,7 @@ pub(super) struct Loaded {
     pub(super) runtime: Arc<PluginRuntime>,
     pub(super) calls: Arc<CallTable>,
     pub(super) limits: Arc<Limits>,
+    pub(super) health: Arc<Health>,
     /// One permit a notice that waits for the plugin.
     pub(super) notices: Arc<Semaphore>,
 }
@@ -66,7 +69,7 @@ impl Carrier for ForeignToolProvider {
         let provider = self.provider()?;
         let plugin = Arc::clone(&self.plugin);
         let context = serde_json::to_string(context).map_err(|error| PluginFault::Failed(error.to_string()))?;
-        let mut task = self.plugin.runtime.spawn_owned(async move {
+        let mut task = self.plugin.runtime.spawn_for(Work::List, async move {
             let listed = provider.get().tools_for(context.as_str().into()).await?;
             let objects = listed.into_result().map_err(|error| PluginFault::Failed(error.message.into()))?;
             Ok(usable_tools(&plugin, objects))
@@ -103,10 +106,10 @@ impl Carrier for ForeignToolProvider {
             return;
         };
         let event = event.to_string();
-        drop(self.plugin.runtime.spawn(async move {
+        self.plugin.runtime.spawn(async move {
             let _permit = permit;
             provider.get().notify(event.as_str().into());
-        }));
+        });
     }
 
     /// Lets the plugin finish and drops its provider, both within the deadline; then its threads are stopped. What
@@ -137,10 +140,10 @@ impl Drop for ForeignToolProvider {
         let taken = self.provider.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let runtime = Arc::clone(&self.plugin.runtime);
         if let Some(provider) = taken {
-            drop(self.plugin.runtime.spawn(async move {
+            self.plugin.runtime.spawn(async move {
                 InPlugin::drop_here(provider);
                 runtime.stop();
-            }));
+            });
         }
     }
 }
@@ -250,18 +253,18 @@ impl ForeignTool {
         let info_json = serde_json::to_string(&info)?;
         let numbers = AbiCallInfo { call_id: info.call_id, deadline_unix_ms: info.deadline_unix_ms };
         let (object, name) = (Arc::clone(&self.object), self.spec.name.clone());
-        let (id, max) = (self.plugin.id.clone(), self.plugin.limits.plugin_answer_bytes);
-        Ok(self.plugin.runtime.spawn_owned(async move {
+        let (plugin, max) = (Arc::clone(&self.plugin), self.plugin.limits.plugin_answer_bytes);
+        Ok(self.plugin.runtime.spawn_for(Work::Call(name.as_str().into()), async move {
             let _running = running;
             let cancel = cancel_object(FfiCancel(call));
             let answer = object.get().execute(arguments.as_slice().into(), numbers, info_json.as_str().into(), cancel);
-            read_answer(answer, max).await.map_err(|fault| fault.told(&name, &id))
+            read_answer(answer, max).await.map_err(|fault| fault.told(&name, &plugin))
         }))
     }
 }
 
 /// What a call can come back with besides its output.
-pub(super) enum AnswerFault {
+enum AnswerFault {
     Refused(AbiError),
     Panicked(String),
     TooLarge { found: usize, max: usize },
@@ -278,20 +281,22 @@ async fn read_answer(answer: AbiFuture<RResult<RVec<u8>, AbiError>>, max: usize)
 }
 
 impl AnswerFault {
-    /// The error for the model.
-    pub(super) fn told(self, tool: &str, plugin: &PluginId) -> ToolError {
+    /// The error for the model. A panic is counted by whoever made the call, the others here, where they are known.
+    fn told(self, tool: &str, plugin: &Loaded) -> ToolError {
+        let bad_answer = |text: String| {
+            plugin.health.note(&Misdeed::BadAnswer(text.clone()));
+            ToolError::Failed(text)
+        };
         match self {
             AnswerFault::Refused(error) => error_from_abi(error),
             AnswerFault::Panicked(text) => ToolError::Panicked(format!("the tool {tool} panicked: {text}")),
-            AnswerFault::TooLarge { found, max } => ToolError::Failed(format!(
-                "the tool {tool} answered {found} bytes, the limit is {max}; ask it for less"
-            )),
-            AnswerFault::Garbage(error) => {
-                tracing::warn!(%plugin, tool, %error, "the plugin answered something that is not a tool output");
-                ToolError::Failed(format!(
-                    "the tool {tool} of plugin {plugin} answered something that is not a tool output ({error}); the plugin is faulty"
-                ))
+            AnswerFault::TooLarge { found, max } => {
+                bad_answer(format!("the tool {tool} answered {found} bytes, the limit is {max}; ask it for less"))
             }
+            AnswerFault::Garbage(error) => bad_answer(format!(
+                "the tool {tool} of plugin {} answered something that is not a tool output ({error}); the plugin is faulty",
+                plugin.id
+            )),
         }
     }
 }
@@ -336,24 +341,8 @@ pub(super) fn parse_spec(text: &str, max: usize) -> Result<ToolSpec, String> {
     let mut spec: ToolSpec = serde_json::from_str(text).map_err(|error| {
         format!("its description is not understood ({error}): {}", text.chars().take(120).collect::<String>())
     })?;
-    check_schema(&spec)?;
     if sanitise(&mut spec) {
         tracing::warn!(tool = spec.name, "the description of a plugin's tool holds invisible text, which is taken out");
     }
     Ok(spec)
-}
-
-/// A model can only be shown a name it can repeat and an object schema.
-fn check_schema(spec: &ToolSpec) -> Result<(), String> {
-    let ToolSpec { name, parameters, .. } = spec;
-    let is_name = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if !is_name {
-        let shown: String = name.chars().take(80).collect();
-        return Err(format!("its name {shown:?} is not valid, expected 1 to 64 of A-Z, a-z, 0-9, _ and -"));
-    }
-    match parameters.get("type") {
-        Some(Value::String(kind)) if kind == "object" => Ok(()),
-        _ => Err(format!("the schema of tool {name} is not one of an object; its \"type\" must be \"object\"")),
-    }
 }

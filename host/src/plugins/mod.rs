@@ -1,19 +1,20 @@
 //! Plugins: native libraries in folders, read, checked, loaded, and offered as tool providers.
 //!
 //! ```text
-//!   folder ──discover──▶ candidate ──manifest──▶ bytes, headers, manifest        nothing of the file has run
-//!                           │                        │ verify
-//!                           ▼                        ▼
-//!                        Rejected ◀──────────── Verified ──private copy──▶ load ──create──▶ Active
-//!                                                                           │               │ shutdown
-//!                                                                           ▼               ▼
-//!                                                                         Failed     Draining ──▶ Retired
+//!   folder ──discover──▶ files ──admit──▶ bytes, headers, manifest, private copy          nothing of the file has run
+//!                          │                 │ verify
+//!                          ▼                 ▼
+//!                       Rejected ◀───── Verified ──start──▶ tried out ──▶ Active ◀──▶ Quarantined
+//!                                            ▲                 │             │ replaced, removed, disabled
+//!                            changed file ───┘                 ▼             ▼
+//!                                                            Failed       Draining ── no turn uses it ──▶ Retired
 //! ```
 //!
-//! [`Plugins`] drives this and keeps one immutable [`PluginSnapshot`]; turns, reports and the command line all read
-//! that. Where a plugin's code runs is decided in `start`; [`PluginProvider`] looks the same wherever that
-//! is. In this process each plugin has threads of its own (`runtime`) on which everything of it runs, and the adapters in
-//! `foreign` make its objects look like everybody else's.
+//! The [`Plugins`] handle asks; the supervisor, one task, does, and keeps one immutable [`PluginSnapshot`] that turns,
+//! reports and the command line all read. What to do is decided in `files` and `roster`, which are pure. Where a plugin's
+//! code runs is decided in `start`; [`PluginProvider`] looks the same wherever that is. In this process each plugin has
+//! threads of its own (`workers`, `runtime`) on which everything of it runs, and the adapters in `foreign` make its
+//! objects look like everybody else's.
 //!
 //! What never happens: plugin code runs before `verify` said yes; a library is closed; plugin code runs on a thread
 //! of the server; a plugin's panic, hang or garbage costs more than the one answer that was waited for.
@@ -22,9 +23,13 @@ mod admit;
 mod calls;
 mod confinement;
 mod discover;
+mod files;
 mod foreign;
+mod guarded;
+mod health;
 mod host_link;
 mod in_process;
+mod lease;
 mod load;
 mod manifest;
 mod permissions;
@@ -32,24 +37,30 @@ mod private;
 mod provider;
 mod registry;
 mod report;
+mod roster;
 mod runtime;
 mod sanitise;
 mod snapshot;
 mod start;
+mod supervisor;
 mod survey;
 mod trust;
 mod verify;
+mod watch;
 #[cfg(unix)]
 mod worker;
+mod workers;
 
 pub use confinement::Confinement;
 pub use discover::FolderError;
 pub(crate) use discover::OWN_SUFFIX;
+pub use health::{Misdeed, PluginCounters};
+pub use lease::PluginLease;
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
 pub use permissions::{Decision, Permitted, PermittedExec, asked_texts};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};
-pub use registry::{Plugins, PluginsError};
+pub use registry::{PluginActionError, Plugins, PluginsError};
 pub use report::{InspectError, Inspection, PluginReport, inspect, inspect_for, trust_file};
 pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;

@@ -6,7 +6,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use uuid::Uuid;
@@ -23,16 +26,40 @@ pub(super) struct PrivateFolder {
     _lock: File,
     /// The user this process runs as.
     owner: Option<u32>,
-    /// Numbers the copies under way: two files of one content may be copied at the same time.
+    /// Numbers the copies: each load of a plugin is a library of its own, with statics of its own, and the dynamic
+    /// linker takes one file for one library.
     copies: AtomicU64,
     /// Whether libraries can be loaded from the folder's file system.
     executable: bool,
 }
 
-/// Where a private copy can be opened from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a private copy can be opened from. A file of it is removed with the last handle; what is mapped stays.
+#[derive(Clone, Debug)]
 pub(super) struct PrivateCopy {
     pub(super) path: PathBuf,
+    _file: Arc<RemovedOnDrop>,
+}
+
+#[cfg(unix)]
+impl PrivateCopy {
+    /// A copy that belongs to the host of this process, which removes it.
+    pub(super) fn of_host(path: PathBuf) -> Self {
+        Self { path, _file: Arc::new(RemovedOnDrop(None)) }
+    }
+}
+
+#[derive(Debug)]
+struct RemovedOnDrop(Option<PathBuf>);
+
+impl Drop for RemovedOnDrop {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::debug!(path = %path.display(), %error, "a private copy was not removed");
+        }
+    }
 }
 
 /// Why there is no private copy.
@@ -78,17 +105,12 @@ impl PrivateFolder {
     }
 
     fn copy_to_file(&self, plugin: &PluginBytes) -> io::Result<PrivateCopy> {
-        let path = self.path.join(format!("{}.{}", plugin.sha256, super::discover::OWN_SUFFIX));
-        if path.exists() {
-            return Ok(PrivateCopy { path });
-        }
-        let unfinished = path.with_extension(format!("{}.tmp", self.copies.fetch_add(1, Ordering::Relaxed)));
-        let mut file = new_file(&unfinished)?;
+        let number = self.copies.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{}-{number}.{}", plugin.sha256, super::discover::OWN_SUFFIX));
+        let mut file = new_file(&path)?;
+        let copy = PrivateCopy { path: path.clone(), _file: Arc::new(RemovedOnDrop(Some(path))) };
         file.write_all(&plugin.bytes)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(&unfinished, &path)?;
-        Ok(PrivateCopy { path })
+        Ok(copy)
     }
 }
 
@@ -185,7 +207,7 @@ fn copy_to_memory(plugin: &PluginBytes) -> io::Result<PrivateCopy> {
     // closed and used again would give it the earlier library.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd()).into();
     let _open_for_good = file.into_raw_fd();
-    Ok(PrivateCopy { path })
+    Ok(PrivateCopy { path, _file: Arc::new(RemovedOnDrop(None)) })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -205,18 +227,23 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_private_named_by_content_and_removed_with_the_folder() {
+    fn copies_are_private_each_for_itself_and_removed_when_nobody_needs_them() {
         let base = base("copies");
         let folder = PrivateFolder::create(&base, Uuid::from_u128(1)).unwrap();
         let plugin = PluginBytes::new(b"library".to_vec());
-        let copy = folder.copy(&plugin).unwrap();
-        assert_eq!(folder.copy(&plugin).unwrap(), copy);
+        let (copy, other) = (folder.copy(&plugin).unwrap(), folder.copy(&plugin).unwrap());
+        assert_ne!(other.path, copy.path);
         assert_eq!(fs::read(&copy.path).unwrap(), b"library");
         assert!(copy.path.file_name().unwrap().to_str().unwrap().starts_with(&plugin.sha256));
         assert_eq!(fs::metadata(&copy.path).unwrap().permissions().mode() & 0o777, 0o500);
         assert_eq!(fs::metadata(&folder.path).unwrap().permissions().mode() & 0o777, 0o700);
+        let (path, held) = (copy.path.clone(), copy.clone());
+        drop(copy);
+        assert!(path.exists());
+        drop(held);
+        assert!(!path.exists() && other.path.exists());
         drop(folder);
-        assert!(!copy.path.exists());
+        assert!(!other.path.exists());
         fs::remove_dir_all(base).unwrap();
     }
 
@@ -226,12 +253,11 @@ mod tests {
         let folder = PrivateFolder::create(&base, Uuid::from_u128(1)).unwrap();
         let plugin = PluginBytes::new(vec![7; 100_000]);
         std::thread::scope(|scope| {
-            let copies: Vec<_> = (0..8).map(|_| scope.spawn(|| folder.copy(&plugin))).collect();
-            let copies: Vec<_> = copies.into_iter().map(|copy| copy.join().unwrap().unwrap()).collect();
-            assert!(copies.iter().all(|copy| *copy == copies[0]));
+            let copies: Vec<_> = (0..8).map(|_| scope.spawn(|| folder.copy(&plugin).unwrap())).collect();
+            let copies: Vec<_> = copies.into_iter().map(|copy| copy.join().unwrap()).collect();
+            assert!(copies.iter().all(|copy| fs::read(&copy.path).unwrap() == plugin.bytes));
         });
-        let files: Vec<_> = fs::read_dir(&folder.path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(files.len(), 2, "the copy and the lock file: {files:?}");
+        assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 1, "the lock file is left");
         drop(folder);
         fs::remove_dir_all(base).unwrap();
     }

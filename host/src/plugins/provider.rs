@@ -7,7 +7,13 @@ use jackfield_plugin_abi::ServiceReply;
 use jackfield_plugin_api::{Tool, ToolProvider, ToolProviderContext};
 use serde_json::Value;
 
-use super::confinement::Confinement;
+use super::{
+    confinement::Confinement,
+    guarded::{GuardedTool, least_effect},
+    health::{Health, Misdeed, PluginCounters},
+    lease::{Leases, PluginLease},
+    manifest::ManifestTool,
+};
 use crate::ids::PluginId;
 
 /// Why a plugin did not do what it was asked for as a whole (a failed tool call is a
@@ -27,6 +33,9 @@ pub enum PluginFault {
     /// It has been stopped and answers nothing any more.
     #[error("the plugin has been stopped")]
     Stopped,
+    /// It did too much wrong and is not used for now; the text says what and for how long.
+    #[error("{0}")]
+    Quarantined(String),
 }
 
 /// Where a plugin's code runs. Dropping it abandons the plugin without waiting.
@@ -60,11 +69,20 @@ pub(super) trait Carrier: Send + Sync + 'static {
 pub struct PluginProvider {
     id: PluginId,
     carrier: Arc<dyn Carrier>,
+    health: Arc<Health>,
+    leases: Arc<Leases>,
+    /// What the manifest says about its tools.
+    declared: Vec<ManifestTool>,
 }
 
 impl PluginProvider {
-    pub(super) fn new(id: PluginId, carrier: Arc<dyn Carrier>) -> Self {
-        Self { id, carrier }
+    pub(super) fn new(
+        id: PluginId,
+        carrier: Arc<dyn Carrier>,
+        health: Arc<Health>,
+        declared: Vec<ManifestTool>,
+    ) -> Self {
+        Self { id, carrier, health, leases: Arc::default(), declared }
     }
 
     /// The plugin this provider belongs to.
@@ -77,6 +95,22 @@ impl PluginProvider {
         self.carrier.confinement()
     }
 
+    /// Keeps this load of the plugin from being stopped until the lease is dropped. `None` once it is being stopped;
+    /// a newer snapshot has its successor.
+    pub fn lease(&self) -> Option<PluginLease> {
+        self.leases.take()
+    }
+
+    /// What has been counted of this load.
+    pub fn counters(&self) -> PluginCounters {
+        self.health.counters()
+    }
+
+    /// Notes that the plugin did something wrong that was seen from outside.
+    pub fn note(&self, misdeed: &Misdeed) {
+        self.health.note(misdeed);
+    }
+
     /// Asks the plugin for its tools of this turn. A tool whose description is unusable is left out with a warning.
     ///
     /// # Errors
@@ -87,7 +121,25 @@ impl PluginProvider {
     ///
     /// Dropping the future gives up the answer.
     pub async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, PluginFault> {
-        self.carrier.list_tools(context).await
+        self.health.permit_listing().map_err(PluginFault::Quarantined)?;
+        let listed = self.carrier.list_tools(context).await.inspect_err(|fault| {
+            if let PluginFault::Panicked(text) | PluginFault::Failed(text) = fault {
+                self.health.note(&Misdeed::ListingFailed(text.clone()));
+            }
+        })?;
+        self.health.listed();
+        Ok(listed.into_iter().map(|tool| self.guarded(tool)).collect())
+    }
+
+    fn guarded(&self, tool: Arc<dyn Tool>) -> Arc<dyn Tool> {
+        let name = tool.schema().name;
+        let floor = least_effect(&self.declared, &name);
+        Arc::new(GuardedTool { tool, floor, health: Arc::clone(&self.health) })
+    }
+
+    /// Why the plugin is in quarantine; `None` when it is not.
+    pub(super) fn quarantine(&self) -> Option<String> {
+        self.health.reason()
     }
 
     /// Asks a service that the plugin offers; the inner result is the plugin's own answer.
@@ -100,8 +152,14 @@ impl PluginProvider {
         self.carrier.notify(event);
     }
 
-    /// Lets the plugin finish within the deadline.
+    /// Waits until nobody holds a lease; there are no more from then on.
+    pub(super) async fn idle(&self) {
+        self.leases.close_when_idle().await;
+    }
+
+    /// Lets the plugin finish within the deadline. Nobody gets a lease any more.
     pub(super) async fn stop(&self, deadline: Duration) {
+        self.leases.close();
         self.carrier.stop(deadline).await;
     }
 }

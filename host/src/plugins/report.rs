@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    Confinement, Decision, Permitted, PluginEntry, PluginState, host_facts,
+    Confinement, Decision, Permitted, PluginCounters, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
     permissions::decide,
     trust::{self, Candidate, Standing},
@@ -47,6 +47,12 @@ pub struct PluginReport {
     pub confinement: Option<Confinement>,
     /// What it asks to be allowed in a process of its own and is not; empty when it runs in this process.
     pub missing_permissions: Vec<String>,
+    /// Why what runs is not what the file holds.
+    pub trouble: Option<String>,
+    /// What is odd about it and does not keep it from running.
+    pub warnings: Vec<String>,
+    /// What has been counted of this load; absent when it never was loaded.
+    pub counters: Option<PluginCounters>,
 }
 
 impl PluginReport {
@@ -69,6 +75,9 @@ impl PluginReport {
             missing_permissions: manifest
                 .map(|manifest| missing_permissions(manifest, entry.isolation, &entry.settings))
                 .unwrap_or_default(),
+            trouble: entry.trouble.clone(),
+            warnings: entry.warnings.clone(),
+            counters: entry.provider.as_ref().map(|provider| provider.counters()),
         }
     }
 }
@@ -93,13 +102,17 @@ impl PluginState {
             PluginState::Rejected(_) => "rejected",
             PluginState::Failed(_) => "failed",
             PluginState::Disabled(_) => "disabled",
+            PluginState::Quarantined(_) => "quarantined",
         }
     }
 
     /// Why the plugin does not run.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            PluginState::Rejected(reason) | PluginState::Failed(reason) | PluginState::Disabled(reason) => Some(reason),
+            PluginState::Rejected(reason)
+            | PluginState::Failed(reason)
+            | PluginState::Disabled(reason)
+            | PluginState::Quarantined(reason) => Some(reason),
             _ => None,
         }
     }
@@ -183,19 +196,19 @@ pub fn inspect_for(path: &Path, config: &PluginsConfig, limits: &Limits) -> Resu
     let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
     let id = PluginId::new(manifest.id.as_str());
     let isolation = config.isolation(&id, manifest.isolated_only);
-    let refusal = verify(&binary, &manifest, isolation, host_facts()).err().map(|refusal| refusal.to_string());
     let Decision { permitted, missing, .. } = decide(&manifest.permissions, &config.settings(&id).permissions);
+    let refusal = verify(&binary, &manifest, isolation, host_facts()).err().map(|refusal| refusal.to_string());
     let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, &config.trust);
     Ok(Inspection {
         trust,
+        isolation,
+        permitted,
+        missing_permissions: missing,
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,
         binary,
         manifest,
-        isolation,
-        permitted,
-        missing_permissions: missing,
         refusal,
     })
 }

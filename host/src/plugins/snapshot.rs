@@ -1,11 +1,8 @@
 //! What is known about all plugins at one instant: the one truth that turns, reports and the command line read.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use super::{PluginSettings, PluginsConfig, manifest::Manifest, provider::PluginProvider};
+use super::{PluginSettings, manifest::Manifest, provider::PluginProvider};
 use crate::{config::Isolation, ids::PluginId};
 
 /// All plugins at one instant. Immutable: whoever holds it sees the same plugins until it is let go.
@@ -13,7 +10,7 @@ use crate::{config::Isolation, ids::PluginId};
 pub struct PluginSnapshot {
     /// Grows with every change.
     pub id: u64,
-    /// Sorted by id, then by path.
+    /// Sorted by id, then by path; those that are being seen out come after the one that replaced them.
     pub entries: Vec<Arc<PluginEntry>>,
 }
 
@@ -40,6 +37,10 @@ pub struct PluginEntry {
     pub settings: PluginSettings,
     /// Where its code runs, or would.
     pub isolation: Isolation,
+    /// Why what runs is not what the file holds: the newest content cannot be used.
+    pub trouble: Option<String>,
+    /// What is odd about it and does not keep it from running.
+    pub warnings: Vec<String>,
 }
 
 /// The life of a plugin; the drawing is in the module's documentation. Reasons name the file, what was found, what
@@ -63,6 +64,15 @@ pub enum PluginState {
     Failed(String),
     /// Somebody wants it off; says who.
     Disabled(String),
+    /// It did too much wrong and is not used for now. Its tools stay on offer and answer that they are unavailable.
+    Quarantined(String),
+}
+
+impl PluginState {
+    /// Whether turns are offered the plugin's tools. In quarantine they are, too, so that tool lists do not flap.
+    pub fn offers_tools(&self) -> bool {
+        matches!(self, PluginState::Active | PluginState::Quarantined(_))
+    }
 }
 
 impl PluginSnapshot {
@@ -73,26 +83,27 @@ impl PluginSnapshot {
 
     /// Puts the entries into their order.
     pub(super) fn sort(&mut self) {
-        self.entries.sort_by(|a, b| (&a.id, &a.path).cmp(&(&b.id, &b.path)));
+        let is_old = |entry: &PluginEntry| entry.state == PluginState::Draining;
+        self.entries
+            .sort_by(|a, b| (&a.id, is_old(a), &a.path, a.generation).cmp(&(&b.id, is_old(b), &b.path, b.generation)));
+    }
+
+    /// Whether somebody who reads both would see a difference beside the number.
+    pub(super) fn shows_the_same_as(&self, other: &Self) -> bool {
+        self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(|(one, other)| one.shows_the_same_as(other))
     }
 }
 
 impl PluginEntry {
-    /// What is known of a file before it is read.
-    pub(super) fn new(config: &PluginsConfig, path: &Path, state: PluginState) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        let id = PluginId::new(&*name);
-        Self {
-            settings: config.settings(&id),
-            isolation: config.isolation(&id, false),
-            id,
-            path: path.to_owned(),
-            state,
-            manifest: None,
-            sha256: None,
-            provider: None,
-            tools: Vec::new(),
-            generation: None,
-        }
+    fn shows_the_same_as(&self, other: &Self) -> bool {
+        let provider = |entry: &Self| entry.provider.as_ref().map(Arc::as_ptr);
+        self.id == other.id
+            && self.path == other.path
+            && self.state == other.state
+            && self.sha256 == other.sha256
+            && self.generation == other.generation
+            && self.trouble == other.trouble
+            && provider(self) == provider(other)
     }
 }

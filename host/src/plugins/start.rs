@@ -10,8 +10,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
+    guarded::contradictions,
+    health::Health,
     host_link::Peers,
-    in_process,
+    in_process::{self, Libraries},
     manifest::Manifest,
     private::PrivateCopy,
     provider::{Carrier, PluginProvider},
@@ -41,6 +43,10 @@ pub(super) struct Launch {
     pub(super) worker_program: Option<PathBuf>,
     /// The other plugins, whose services it may ask; gone when the server is.
     pub(super) peers: Weak<dyn Peers>,
+    /// Where its faults are counted.
+    pub(super) health: Arc<Health>,
+    /// Counts what is opened in this process.
+    pub(super) libraries: Arc<Libraries>,
 }
 
 /// A plugin that works.
@@ -48,6 +54,8 @@ pub(super) struct Started {
     pub(super) provider: PluginProvider,
     /// Names of the tools it offers for an empty turn, sorted.
     pub(super) tools: Vec<String>,
+    /// What is odd about it and does not keep it from running.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Starts the plugin and asks it once for its tools, all within one budget.
@@ -63,8 +71,10 @@ pub(super) async fn start(launch: Launch) -> Result<Started, String> {
     let deadline = Instant::now() + launch.limits.plugin_create;
     let carrier = carry(&launch, deadline).await?;
     let tools = try_tools(&*carrier, deadline).await.map_err(|reason| format!("it started, but {reason}"))?;
-    warn_about_unnamed_tools(&launch, &tools);
-    Ok(Started { provider: PluginProvider::new(launch.id, carrier), tools })
+    let declared = launch.manifest.tools;
+    let warnings = contradictions(&declared, &tools);
+    let provider = PluginProvider::new(launch.id, carrier, launch.health, declared);
+    Ok(Started { provider, tools: names(&tools), warnings })
 }
 
 /// Decides where the plugin's code runs.
@@ -91,26 +101,15 @@ async fn carry_in_worker(launch: &Launch, _: Instant) -> Result<Arc<dyn Carrier>
 }
 
 /// A plugin that cannot list its tools for an empty turn will not do so for a real one.
-async fn try_tools(carrier: &dyn Carrier, deadline: Instant) -> Result<Vec<String>, String> {
+async fn try_tools(carrier: &dyn Carrier, deadline: Instant) -> Result<Vec<Arc<dyn Tool>>, String> {
     let context = ToolProviderContext::default();
     match tokio::time::timeout_at(deadline, carrier.list_tools(&context)).await {
-        Ok(Ok(tools)) => Ok(names(&tools)),
+        Ok(Ok(tools)) => Ok(tools),
         Ok(Err(fault)) => Err(format!("it cannot list its tools for an empty turn: {fault}; repair its `tools_for`")),
         Err(_) => {
             Err("it did not list its tools in the time left (limit plugin_create); make its `tools_for` quicker"
                 .to_owned())
         }
-    }
-}
-
-/// Whoever read the manifest did not see these.
-fn warn_about_unnamed_tools(launch: &Launch, tools: &[String]) {
-    let named = &launch.manifest.tools;
-    if named.is_empty() {
-        return;
-    }
-    for tool in tools.iter().filter(|tool| !named.iter().any(|named| named.name == **tool)) {
-        tracing::warn!(plugin = %launch.id, tool, "the plugin offers a tool that its manifest does not name");
     }
 }
 

@@ -86,6 +86,9 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         isolation,
         confinement: None,
         missing_permissions,
+        trouble: None,
+        warnings: Vec::new(),
+        counters: None,
     }
 }
 
@@ -105,6 +108,9 @@ fn rejected(path: &Path) -> PluginReport {
         isolation: Isolation::default(),
         confinement: None,
         missing_permissions: Vec::new(),
+        trouble: None,
+        warnings: Vec::new(),
+        counters: None,
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use jackfield_plugin_api::ToolProvider;
+use jackfield_plugin_api::{GatewayKey, ToolProvider};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{StartError, StopRequest, StopRequests, build_state, serve, shutdown::Stop};
 use crate::{
-    auth::{AuthVerifier, checks_tokens},
+    auth::{AuthVerifier, WidgetAuth, checks_tokens},
     config::{AuthMode, PluginsConfig, ServerConfig, StorageBackend},
     connectors::{Connectors, NewSource, RunReport, Source},
     http::bind_allowed,
@@ -70,6 +70,8 @@ pub struct LocalServerBuilder {
     strict_auth: Option<bool>,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
+    widget: Option<Option<GatewayKey>>,
+    widget_auth: Option<Arc<dyn WidgetAuth>>,
     state_dir: Option<PathBuf>,
     sources: Vec<NewSource>,
     documents: Vec<Document>,
@@ -94,6 +96,8 @@ impl Default for LocalServerBuilder {
             strict_auth: None,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
+            widget: None,
+            widget_auth: None,
             state_dir: None,
             sources: Vec::new(),
             documents: Vec::new(),
@@ -178,6 +182,19 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Serves a page with the chat widget at `/`. Everybody who opens it gets the token. Default: as the configuration
+    /// says, which is not to.
+    pub fn serve_widget(mut self, token: Option<String>) -> Self {
+        self.widget = Some(token.map(GatewayKey::new));
+        self
+    }
+
+    /// Knows which pages may embed which agent. Default: as the configuration says, which is all of them.
+    pub fn widget_auth(mut self, widgets: Arc<dyn WidgetAuth>) -> Self {
+        self.widget_auth = Some(widgets);
+        self
+    }
+
     /// Rearranges the sections of the system prompt of every turn. Default: the standard order.
     pub fn prompt_composer(mut self, composer: Arc<dyn PromptComposer>) -> Self {
         self.prompt_composer = Some(composer);
@@ -242,6 +259,7 @@ impl LocalServerBuilder {
         let (hooks, skills) = (self.hooks.clone(), self.skills.clone());
         let (composer, state_dir) = (self.prompt_composer.clone(), self.state_dir.clone());
         let (agents, otp_service) = (self.agents.clone(), self.otp_service.clone());
+        let (widget, widget_auth) = (self.widget.clone(), self.widget_auth.clone());
         let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
         // Its own server would start workers, and those theirs.
@@ -271,6 +289,12 @@ impl LocalServerBuilder {
         }
         if let Some(tools) = tools {
             state = state.with_tools(tools);
+        }
+        if let Some(token) = widget {
+            state = state.with_widget(token.map(|token| token.reveal().to_owned()));
+        }
+        if let Some(widgets) = widget_auth {
+            state = state.with_widget_auth(widgets);
         }
         if let Some(skills) = skills {
             state = state.with_skill_resolver(skills);
@@ -342,6 +366,7 @@ impl fmt::Debug for LocalServerBuilder {
             .field("seed_kb", &self.seed_kb)
             .field("auth", &self.auth.as_ref().map_or("none", |verifier| verifier.mode()))
             .field("tools", &self.tools.is_some())
+            .field("widget", &self.widget.is_some())
             .field("agents", &self.agents.is_some())
             .field("otp_service", &self.otp_service.is_some())
             .field("sources", &self.sources.len())

@@ -19,7 +19,7 @@ pub use signals::{StopRequest, StopRequests, stop_requested};
 
 use crate::{
     actions::Services,
-    auth::{self, AuthSettingsError, AuthVerifier},
+    auth::{self, AuthSettingsError, AuthVerifier, WidgetAuth},
     clock::{SharedClock, SystemClock},
     config::{ConfigError, ServerConfig},
     connectors::{Connectors, NewSource},
@@ -30,7 +30,7 @@ use crate::{
     otp::{OtpDesk, OtpService},
     plugins::{Plugins, PluginsError},
     run_file::RunFile,
-    socket::Live,
+    socket::{Live, WidgetPage},
     storage::{InMemoryStorageAdapter, SharedStorage},
     turn::{
         AgentConfigResolver, Agents, KnowledgeChatRuntime, PromptComposer, SkillFolders, SkillResolver, ToolHook,
@@ -110,6 +110,7 @@ pub struct AppState {
     model: Option<Arc<dyn ModelClient>>,
     plugins: Arc<Plugins>,
     auth: Arc<dyn AuthVerifier>,
+    widgets: Arc<dyn WidgetAuth>,
     tools: Option<Arc<dyn ToolProvider>>,
     hooks: Vec<Arc<dyn ToolHook>>,
     skills: Arc<dyn SkillResolver>,
@@ -117,6 +118,7 @@ pub struct AppState {
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp: Option<Arc<dyn OtpService>>,
     admin_token: GatewayKey,
+    widget: Option<WidgetPage>,
     metrics: Metrics,
 }
 
@@ -149,11 +151,13 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
     let sources = config.knowledge.sources.iter().cloned().map(NewSource::from).collect();
     let plugins = Plugins::start(&config.plugins, &config.limits, clock.clone()).await?;
     let auth = auth::configured(&config, &clock)?;
+    let widgets = auth::configured_widgets(&config)?;
     let skills = Arc::new(SkillFolders(config.skill_folders.clone()));
     Ok(AppState {
         storage: Arc::new(InMemoryStorageAdapter::new(&config.limits)),
         model: model_client(&config, gateway),
         metrics: Metrics::new(config.limits.metric_names),
+        widget: config.widget.serve.then(|| WidgetPage { token: config.widget.token.clone() }),
         config: Arc::new(config),
         admin_token: RunFile::fresh_token(&*clock),
         clock,
@@ -162,6 +166,7 @@ pub async fn build_state(config: ServerConfig) -> Result<AppState, StartError> {
         sources,
         plugins,
         auth,
+        widgets,
         tools: None,
         hooks: Vec::new(),
         skills,
@@ -207,6 +212,20 @@ impl AppState {
     #[must_use]
     pub fn with_auth(mut self, auth: Arc<dyn AuthVerifier>) -> Self {
         self.auth = auth;
+        self
+    }
+
+    /// Knows which pages may embed which agent.
+    #[must_use]
+    pub fn with_widget_auth(mut self, widgets: Arc<dyn WidgetAuth>) -> Self {
+        self.widgets = widgets;
+        self
+    }
+
+    /// Serves a page with the chat widget at `/`. Everybody who opens it gets the token.
+    #[must_use]
+    pub fn with_widget(mut self, token: Option<String>) -> Self {
+        self.widget = Some(WidgetPage { token: token.map(GatewayKey::new) });
         self
     }
 
@@ -276,8 +295,8 @@ impl AppState {
             attendance: Default::default(),
             metrics: self.metrics,
         };
-        let services = Services::new(Arc::new(runtime), self.auth);
-        Live::new(services, self.plugins, self.connectors, self.admin_token, stop)
+        let services = Services::new(Arc::new(runtime), self.auth, self.widgets);
+        Live::new(services, self.plugins, self.connectors, self.admin_token, self.widget, stop)
     }
 }
 

@@ -20,13 +20,13 @@ use crate::{
 const CLOSING_TIME: Duration = Duration::from_secs(1);
 
 /// Runs the connection until either side ends it.
-pub(super) async fn run(socket: WebSocket, live: Arc<Live>, principal: Option<Principal>) {
+pub(super) async fn run(socket: WebSocket, live: Arc<Live>, principal: Option<Principal>, origin: Option<String>) {
     let limits = &live.services.config().limits;
     let (sender, receiver) =
         outgoing::channel(QueueLimits { bytes: limits.outgoing_bytes, events: limits.outgoing_events });
     let (sink, stream) = socket.split();
     let mut writer = tokio::spawn(write(sink, receiver));
-    let mut connection = describe(&live, principal, sender.clone());
+    let mut connection = describe(&live, principal, origin, sender.clone());
     let _open = live.queues.add(connection.id, &sender);
 
     let reason = read(stream, &live, &mut connection, &sender).await;

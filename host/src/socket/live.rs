@@ -8,6 +8,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{actions::Services, connectors::Connectors, outgoing::OpenQueues, plugins::Plugins};
 
+/// The page with the chat widget.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WidgetPage {
+    /// Given to everybody who opens the page.
+    pub(crate) token: Option<GatewayKey>,
+}
+
 /// A server that serves: what its connections share.
 pub(crate) struct Live {
     /// What actions need.
@@ -18,6 +25,8 @@ pub(crate) struct Live {
     pub(crate) connectors: Connectors,
     /// Lets its holder change which code the server runs; good until the server ends.
     pub(crate) admin_token: GatewayKey,
+    /// Served when there is one.
+    pub(crate) widget: Option<WidgetPage>,
     /// Fires when the server has to stop.
     pub(crate) stop: CancellationToken,
     /// The tasks of open connections.
@@ -34,6 +43,7 @@ impl Live {
         plugins: Arc<Plugins>,
         connectors: Connectors,
         admin_token: GatewayKey,
+        widget: Option<WidgetPage>,
         stop: CancellationToken,
     ) -> Arc<Self> {
         let connection_slots = Arc::new(Semaphore::new(services.config().limits.connections));
@@ -42,6 +52,7 @@ impl Live {
             plugins,
             connectors,
             admin_token,
+            widget,
             stop,
             sockets: TaskTracker::new(),
             queues: OpenQueues::default(),

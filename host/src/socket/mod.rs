@@ -12,5 +12,5 @@ mod connection;
 mod live;
 mod upgrade;
 
-pub(crate) use live::Live;
+pub(crate) use live::{Live, WidgetPage};
 pub(crate) use upgrade::{bearer_header, upgrade};

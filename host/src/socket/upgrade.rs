@@ -51,6 +51,7 @@ pub(crate) async fn upgrade(
         let text = format!("this server has {limit} open connections, which is its limit (limits.connections)");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     };
+    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok()).map(str::to_owned);
     let inbound_max = live.services.config().limits.inbound_frame_bytes.saturating_mul(OVERSIZE_FACTOR);
     let tracker = live.sockets.clone();
     upgrade
@@ -60,7 +61,7 @@ pub(crate) async fn upgrade(
         .max_frame_size(inbound_max)
         .on_upgrade(move |socket| {
             tracker.track_future(async move {
-                connection::run(socket, live, principal).await;
+                connection::run(socket, live, principal, origin).await;
                 drop(slot);
             })
         })
@@ -104,10 +105,16 @@ pub(crate) fn bearer_header(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What an action needs to know about the connection it came on.
-pub(super) fn describe(live: &Live, principal: Option<Principal>, sender: crate::outgoing::EventSender) -> Connection {
+pub(super) fn describe(
+    live: &Live,
+    principal: Option<Principal>,
+    origin: Option<String>,
+    sender: crate::outgoing::EventSender,
+) -> Connection {
     let services = &live.services;
     let id = crate::ids::ConnectionId(services.clock().new_id());
     let mut connection = Connection::new(id, sender, Caller::new(principal, Some(services.auth().mode())));
+    connection.origin = origin;
     let org_id = services.org_of(&connection);
     connection.listen(&services.subscriptions, &org_id);
     connection

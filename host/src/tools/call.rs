@@ -40,6 +40,7 @@ use crate::{
     clock::SharedClock,
     config::Limits,
     ids::{ConversationId, SessionId, ToolCallId, TurnId},
+    plugins::Misdeed,
 };
 
 /// Numbers every call of this process; plugins' log lines carry the number.
@@ -219,12 +220,16 @@ impl ToolCaller {
     /// Dropping the future cancels the call: the tool is told and gets its grace time on its own task.
     pub(crate) async fn run(&self, call: PreparedCall, setup: CallSetup) -> ToolCallResult {
         let clocks = Clocks::of(&call.options, &self.limits);
+        let lister = call.tool.lister.clone();
         let running = self.start(call, &setup, &clocks);
         let name = running.name.clone();
         let started = Instant::now();
         let span = running.span.clone();
         let result = self.wait(running, setup, &clocks).instrument(span.clone()).await;
         let result = self.capped(result);
+        if let (CallOutcome::TimedOut, Some(lister)) = (result.outcome, lister) {
+            lister.note(&Misdeed::TimedOut);
+        }
         let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         span.in_scope(|| {
             let ToolCallResult { outcome, cut_bytes, details, .. } = &result;

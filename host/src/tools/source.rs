@@ -28,7 +28,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::{
     config::{AskPolicy, Limits, PluginSettings},
     ids::PluginId,
-    plugins::PluginProvider,
+    plugins::{Misdeed, PluginFault, PluginProvider},
 };
 
 /// Who offers a tool. The order is the order of precedence.
@@ -87,6 +87,9 @@ pub(crate) enum ListFault {
     /// Earlier requests have not ended yet, so it was not asked again.
     #[error("{0} earlier requests for its tool list still run")]
     Busy(usize),
+    /// It is not used for now.
+    #[error("{0}")]
+    Unavailable(String),
     /// It answered with an error.
     #[error("{0}")]
     Failed(String),
@@ -104,6 +107,11 @@ pub(crate) trait ToolLister: Send + Sync + 'static {
     ///
     /// Dropped when it is late.
     async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault>;
+
+    /// Told of what went wrong where only the one who waits can see it: a late list, a call that ran out of time.
+    fn note(&self, misdeed: &Misdeed) {
+        let _ = misdeed;
+    }
 }
 
 /// The embedder's provider as a lister.
@@ -120,7 +128,14 @@ impl ToolLister for EmbedderLister {
 impl ToolLister for PluginProvider {
     async fn list_tools(&self, context: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
         // The inherent method of the same name; its faults say which of the plugin's promises was broken.
-        PluginProvider::list_tools(self, context).await.map_err(|fault| ListFault::Failed(fault.to_string()))
+        PluginProvider::list_tools(self, context).await.map_err(|fault| match fault {
+            PluginFault::Quarantined(reason) => ListFault::Unavailable(reason),
+            fault => ListFault::Failed(fault.to_string()),
+        })
+    }
+
+    fn note(&self, misdeed: &Misdeed) {
+        PluginProvider::note(self, misdeed);
     }
 }
 
@@ -133,6 +148,8 @@ pub(crate) struct Offer {
     pub(crate) rules: SourceRules,
     /// The tools, in the provider's order.
     pub(crate) tools: ToolList,
+    /// Who gave them; told when a call of one goes wrong.
+    pub(crate) lister: Arc<dyn ToolLister>,
     /// Set when the list is not fresh, or is empty because of it.
     pub(crate) fault: Option<ListFault>,
 }
@@ -283,12 +300,21 @@ impl ToolSource {
             Ok(tools) => (self.remember(circle, tools.into()), None),
             Err(fault) => (self.recall(&circle), Some(fault)),
         };
-        Offer { origin: self.origin.clone(), rules: self.rules.clone(), tools, fault }
+        Offer { origin: self.origin.clone(), rules: self.rules.clone(), tools, lister: self.lister.clone(), fault }
     }
 
     fn count(&self, fault: &ListFault, tools: usize) {
         let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
         let origin = &self.origin;
+        match fault {
+            ListFault::Late(budget) => self.lister.note(&Misdeed::ListedLate(*budget)),
+            // Said when the quarantine began.
+            ListFault::Unavailable(_) => {
+                tracing::debug!(%origin, %fault, tools, "no fresh tool list; the last good one holds for this turn");
+                return;
+            }
+            _ => {}
+        }
         tracing::warn!(%origin, %fault, faults, tools, "no fresh tool list; the last good one holds for this turn");
     }
 

@@ -19,7 +19,7 @@ use jackfield_plugin_api::{Tool, ToolSchema};
 use super::{
     interaction::SUBMIT_TOOL,
     schema::{ArgumentSchema, LintedSchema, SchemaCache, wire_name},
-    source::{Offer, Origin, SourceRules, panic_text},
+    source::{Offer, Origin, SourceRules, ToolLister, panic_text},
 };
 use crate::{
     config::{AskPolicy, Limits, NameConflict},
@@ -63,6 +63,8 @@ pub(crate) struct OfferedTool {
     pub(crate) facts: Arc<ToolFacts>,
     /// The tool itself. Every method may be foreign code and may panic.
     pub(crate) tool: Arc<dyn Tool>,
+    /// Who offers it, when that is not this server; told when a call goes wrong.
+    pub(crate) lister: Option<Arc<dyn ToolLister>>,
 }
 
 /// A tool that was offered and is not in the set.
@@ -81,7 +83,7 @@ pub(crate) struct Refusal {
 pub(crate) struct ToolSet {
     plan: Arc<Plan>,
     /// In the order of the plan.
-    tools: Vec<Arc<dyn Tool>>,
+    tools: Vec<(Arc<dyn Tool>, Option<Arc<dyn ToolLister>>)>,
 }
 
 impl ToolSet {
@@ -93,7 +95,8 @@ impl ToolSet {
     /// The tool with this wire name.
     pub(crate) fn get(&self, wire_name: &str) -> Option<OfferedTool> {
         let index = self.plan.picks.binary_search_by(|pick| pick.facts.wire_name.as_str().cmp(wire_name)).ok()?;
-        Some(OfferedTool { facts: self.plan.picks[index].facts.clone(), tool: self.tools[index].clone() })
+        let (tool, lister) = self.tools[index].clone();
+        Some(OfferedTool { facts: self.plan.picks[index].facts.clone(), tool, lister })
     }
 
     /// The wire names, sorted.
@@ -195,10 +198,10 @@ enum Place {
 }
 
 impl Place {
-    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> Arc<dyn Tool> {
+    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> (Arc<dyn Tool>, Option<Arc<dyn ToolLister>>) {
         match self {
-            Place::BuiltIn(index) => built_ins[index].tool.clone(),
-            Place::Offer(offer, index) => offers[offer].tools[index].clone(),
+            Place::BuiltIn(index) => (built_ins[index].tool.clone(), None),
+            Place::Offer(offer, index) => (offers[offer].tools[index].clone(), Some(offers[offer].lister.clone())),
         }
     }
 }
@@ -493,11 +496,12 @@ fn edit_distance(one: &str, other: &str) -> usize {
 #[allow(clippy::unwrap_used)]
 pub(super) mod tests {
     use async_trait::async_trait;
-    use jackfield_plugin_api::{CallContext, ToolError, ToolOutput};
+    use jackfield_plugin_api::{CallContext, ToolError, ToolOutput, ToolProviderContext};
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::tools::source::ListFault;
 
     struct Named {
         name: String,
@@ -527,7 +531,17 @@ pub(super) mod tests {
     pub(in crate::tools) fn offer(origin: Origin, names: &[&str], replaces: &[&str]) -> Offer {
         let rules =
             SourceRules { ask: AskPolicy::ByEffect, replaces: replaces.iter().map(|&name| name.to_owned()).collect() };
-        Offer { origin, rules, tools: names.iter().map(|name| tool(name)).collect(), fault: None }
+        let tools = names.iter().map(|name| tool(name)).collect();
+        Offer { origin, rules, tools, lister: Arc::new(Silent), fault: None }
+    }
+
+    struct Silent;
+
+    #[async_trait]
+    impl ToolLister for Silent {
+        async fn list_tools(&self, _: &ToolProviderContext) -> Result<Vec<Arc<dyn Tool>>, ListFault> {
+            Ok(Vec::new())
+        }
     }
 
     fn plugin(id: &str, names: &[&str]) -> Offer {

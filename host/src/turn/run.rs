@@ -184,7 +184,7 @@ impl KnowledgeChatRuntime {
         // Plugins and an embedding model may each take their time, so they take it together.
         let prepared =
             async { tokio::join!(self.tools.for_turn(&context, &built_in, &allowed), self.retrieve(request)) };
-        let (tools, hits) = turn.unless_cancelled(prepared).await?;
+        let ((tools, _leases), hits) = turn.unless_cancelled(prepared).await?;
         cited.add(&hits);
         let mut transcript = Transcript::new(self.opening(&context, request, character, history, &hits));
         let mut phase = ToolPhase::new(self, turn, &tools, &interactions, &agent, &context);

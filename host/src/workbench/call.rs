@@ -65,8 +65,13 @@ pub async fn call(
     let provider = entry.provider.as_ref().expect("an active plugin has a provider");
     let tools = provider.list_tools(&ToolProviderContext::default()).await.map_err(|fault| fault.to_string())?;
     let origin = Origin::Plugin(entry.id.clone());
-    let offer =
-        Offer { origin: origin.clone(), rules: SourceRules::from(&entry.settings), tools: tools.into(), fault: None };
+    let offer = Offer {
+        origin: origin.clone(),
+        rules: SourceRules::from(&entry.settings),
+        tools: tools.into(),
+        lister: provider.clone(),
+        fault: None,
+    };
     let tools = Toolbox::new(config.plugins.name_conflict, &limits).assemble(&[], &[offer], None);
     let caller = ToolCaller::new(clock, &limits);
     let prepared = match caller.prepare(&tools, &request.tool, &request.arguments) {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     clock::SharedClock,
-    config::{Limits, PluginsConfig},
+    config::{Limits, PluginsConfig, WatchMode},
     plugins::{OWN_SUFFIX, PluginEntry, PluginReport, PluginState, Plugins, SIGNATURE_SUFFIX},
 };
 
@@ -32,7 +32,7 @@ pub(super) async fn load(
 ) -> Result<Single, String> {
     let folder = Folder::with_copy(file, &settings.private_base().join(format!("jackfield-single-{}", clock.new_id())))
         .map_err(|error| format!("{}: {error}", file.display()))?;
-    let config = PluginsConfig { folders: vec![folder.0.clone()], ..settings.clone() };
+    let config = PluginsConfig { folders: vec![folder.0.clone()], watch: WatchMode::Off, ..settings.clone() };
     let plugins = Plugins::start(&config, limits, clock).await.map_err(|error| error.to_string())?;
     // A file that keeps changing is settled after a while, too; nothing else takes longer than its start may.
     plugins.wait_settled(limits.plugin_create * 2).await;

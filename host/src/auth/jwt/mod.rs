@@ -18,7 +18,7 @@ const LEEWAY_SECONDS: u64 = 60;
 
 /// Why tokens could never be checked with these settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("auth.{key}: {reason}")]
+#[error("{key}: {reason}")]
 pub struct AuthSettingsError {
     /// The setting.
     pub key: &'static str,
@@ -52,13 +52,13 @@ impl JwtVerifier {
             JwtKey::Hs256(secret) => Key::One(DecodingKey::from_secret(secret.reveal().as_bytes()), Algorithm::HS256),
             JwtKey::Rs256(pem) => {
                 let key = DecodingKey::from_rsa_pem(pem.as_bytes()).map_err(|error| AuthSettingsError {
-                    key: "jwt_public_key",
+                    key: "auth.jwt_public_key",
                     reason: format!("expected an RSA public key in PEM form ({error})"),
                 })?;
                 Key::One(key, Algorithm::RS256)
             }
             JwtKey::Jwks(url) => {
-                let reason = |reason| AuthSettingsError { key: "jwt_jwks_url", reason };
+                let reason = |reason| AuthSettingsError { key: "auth.jwt_jwks_url", reason };
                 Key::Set(KeySet::new(url, limits).map_err(reason)?)
             }
         };

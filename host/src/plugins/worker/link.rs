@@ -28,6 +28,7 @@ use tokio::{
 use super::{
     backoff::Backoff,
     frames::ToWorker,
+    runtime::LinkRuntime,
     session::{Died, NotAsked, Session, Surroundings},
     setup::{Setup, WorkerLimits},
     spawn::{library_for_child, spawn},
@@ -39,8 +40,10 @@ use crate::{
     plugins::{
         calls::CallTable,
         confinement::Confinement,
+        health::{Health, Misdeed},
         host_link::{FfiHost, log_level},
         permissions::Decision,
+        private::PrivateCopy,
         provider::{Carrier, PluginFault},
         runtime::PluginRuntime,
         start::Launch,
@@ -58,7 +61,8 @@ pub(super) struct Shared {
     pub(super) id: PluginId,
     pub(super) limits: Arc<Limits>,
     pub(super) calls: Arc<CallTable>,
-    runtime: Arc<PluginRuntime>,
+    pub(super) health: Arc<Health>,
+    runtime: Arc<LinkRuntime>,
     recipe: Recipe,
     current: watch::Sender<Current>,
 }
@@ -69,6 +73,8 @@ struct Recipe {
     host: FfiHost,
     setup: Bytes,
     environment: Vec<(String, String)>,
+    /// Kept, because its file goes with the last handle to it.
+    _copy: PrivateCopy,
 }
 
 #[derive(Clone)]
@@ -105,12 +111,14 @@ pub(crate) async fn create(launch: &Launch, decision: &Decision, deadline: Insta
             launch.id
         ));
     };
-    let runtime = PluginRuntime::start_for_worker(&launch.id);
-    let runtime = Arc::new(runtime.map_err(|error| format!("the thread for its worker cannot be started: {error}"))?);
+    let no_thread = |error| format!("the threads for its worker cannot be started: {error}");
+    let runtime = Arc::new(LinkRuntime::start(&launch.id).map_err(no_thread)?);
+    // Where the host answers the plugin's requests; nothing of the plugin's runs there.
+    let answers = PluginRuntime::start(&launch.id, &launch.limits, |_| ()).map_err(no_thread)?;
     let calls = Arc::<CallTable>::default();
     let host = FfiHost::new(
         launch.id.clone(),
-        Arc::clone(&runtime),
+        Arc::new(answers),
         Arc::clone(&calls),
         Weak::clone(&launch.peers),
         Arc::clone(&launch.limits),
@@ -119,7 +127,14 @@ pub(crate) async fn create(launch: &Launch, decision: &Decision, deadline: Insta
         id: launch.id.clone(),
         limits: Arc::clone(&launch.limits),
         calls,
-        recipe: Recipe { program, host, setup: setup(launch, decision)?, environment: environment(launch, decision) },
+        health: Arc::clone(&launch.health),
+        recipe: Recipe {
+            _copy: launch.copy.clone(),
+            program,
+            host,
+            setup: setup(launch, decision)?,
+            environment: environment(launch, decision),
+        },
         current: watch::Sender::new(Current::Starting),
         runtime,
     });
@@ -248,6 +263,7 @@ impl Shared {
             if !self.publish(Current::Restarting(died.clone())) {
                 return None;
             }
+            self.health.note(&Misdeed::Crashed(died.0.clone()));
             let (id, pause) = (&self.id, backoff.pause());
             tracing::warn!(plugin = %id, ?pause, "the plugin's worker {}; it is started again", died.0);
             *number += 1;
@@ -297,7 +313,7 @@ impl Shared {
     ///
     /// Dropping the future ends the worker.
     async fn start(&self, number: u64) -> Result<(Arc<Session>, Confinement), String> {
-        let Recipe { program, host, setup, environment } = &self.recipe;
+        let Recipe { program, host, setup, environment, .. } = &self.recipe;
         let spawned = spawn(program, self.id.as_str(), environment)
             .map_err(|error| format!("its worker, the program {}, cannot be started: {error}", program.display()))?;
         let around = Surroundings {

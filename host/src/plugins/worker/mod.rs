@@ -27,6 +27,7 @@ mod frames;
 mod lines;
 mod link;
 mod outbox;
+mod runtime;
 mod session;
 mod setup;
 mod spawn;

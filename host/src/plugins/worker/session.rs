@@ -30,13 +30,11 @@ use super::{
     frames::{Decoder, FrameError, PROTOCOL, ToHost, ToWorker},
     lines::Lines,
     outbox::{NotTaken, Outbox},
+    runtime::LinkRuntime,
     setup::frame_bytes,
     spawn::{Process, Spawned, ending},
 };
-use crate::{
-    config::Limits,
-    plugins::{host_link::FfiHost, runtime::PluginRuntime},
-};
+use crate::{config::Limits, plugins::host_link::FfiHost};
 
 /// What an asker hears: the plugin's answer, or that the worker died before it came.
 pub(super) type Outcome = Result<Result<Bytes, AbiError>, Died>;
@@ -62,7 +60,7 @@ pub(super) struct Session {
     stream: Arc<UnixStream>,
     process: Arc<Process>,
     host: FfiHost,
-    runtime: Arc<PluginRuntime>,
+    runtime: Arc<LinkRuntime>,
     limits: Arc<Limits>,
     /// The first frame, sent once the worker has said that it understands it.
     setup: Bytes,
@@ -105,7 +103,7 @@ const OUTPUT_BYTES: usize = 4096;
 /// What a session needs.
 pub(super) struct Surroundings {
     pub(super) host: FfiHost,
-    pub(super) runtime: Arc<PluginRuntime>,
+    pub(super) runtime: Arc<LinkRuntime>,
     pub(super) limits: Arc<Limits>,
     pub(super) setup: Bytes,
 }

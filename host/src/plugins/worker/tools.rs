@@ -24,10 +24,7 @@ use super::{
 };
 use crate::{
     ids::PluginId,
-    plugins::{
-        foreign::{AnswerFault, parse_spec},
-        provider::PluginFault,
-    },
+    plugins::{foreign::parse_spec, health::Misdeed, provider::PluginFault},
 };
 
 /// Asks for the tools of a turn.
@@ -163,9 +160,16 @@ impl WorkerTool {
     fn read_answer(&self, answer: Result<Bytes, AbiError>) -> Result<ToolOutput, ToolError> {
         let (tool, plugin) = (&self.spec.name, self.id());
         match answer {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| AnswerFault::Garbage(error).told(tool, plugin)),
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
+                let text = format!(
+                    "the tool {tool} of plugin {plugin} answered something that is not a tool output ({error}); the \
+                     plugin is faulty"
+                );
+                self.list.link.health.note(&Misdeed::BadAnswer(text.clone()));
+                ToolError::Failed(text)
+            }),
             Err(AbiError { kind: kind::PANICKED, message, .. }) => {
-                Err(AnswerFault::Panicked(message.into()).told(tool, plugin))
+                Err(ToolError::Panicked(format!("the tool {tool} panicked: {message}")))
             }
             Err(error) => Err(error_from_abi(error)),
         }

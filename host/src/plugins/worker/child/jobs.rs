@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use jackfield_plugin_abi::{AbiError, AbiFuture, CancelAbi};
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::sync::watch;
 
 use super::let_go;
 use crate::plugins::{
-    runtime::PluginRuntime,
+    runtime::{OwnedTask, PluginRuntime},
     worker::{frames::ToHost, outbox::Outbox},
 };
 
@@ -26,7 +26,7 @@ pub(super) struct Jobs {
 
 struct Job {
     /// Empty only while the task is being started.
-    task: Option<AbortHandle>,
+    task: Option<OwnedTask<()>>,
     cancelled: watch::Sender<bool>,
 }
 
@@ -59,7 +59,7 @@ impl Jobs {
         let answering =
             Answering { id, outbox: Arc::clone(&self.outbox), running: Arc::clone(&self.running), answered: false };
         let work = work(Cancelled(hears));
-        let task = self.runtime.spawn(async move {
+        let task = self.runtime.spawn_owned(async move {
             // Dropped last, when the work is gone.
             let answering = answering;
             let answer = work.await;
@@ -67,7 +67,7 @@ impl Jobs {
             afterwards();
         });
         if let Some(job) = self.lock().get_mut(&id) {
-            job.task = Some(task.abort_handle());
+            job.task = Some(task);
         }
     }
 
@@ -80,9 +80,9 @@ impl Jobs {
 
     /// Drops a job; it answers when it is gone. One that has answered already is not there any more.
     pub(super) fn drop_job(&self, id: u64) {
-        if let Some(task) = self.lock().get(&id).and_then(|job| job.task.as_ref()) {
-            task.abort();
-        }
+        // Ends it on the plugin's threads; it answers and leaves the table there.
+        let task = self.lock().get_mut(&id).and_then(|job| job.task.take());
+        drop(task);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Job>> {

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{START, failed, jobs::Jobs, proxy::ProxyHost};
 use crate::{
+    config::Limits,
     ids::PluginId,
     plugins::{
         confinement::Confinement,
@@ -59,7 +60,7 @@ struct Lists {
 impl Served {
     /// Starts the plugin's threads.
     pub(super) fn start(id: PluginId, setup: &Setup, outbox: Arc<Outbox>) -> io::Result<Self> {
-        let runtime = Arc::new(PluginRuntime::start(&id)?);
+        let runtime = Arc::new(PluginRuntime::start(&id, &Limits::default(), |_| ())?);
         let shared = Shared {
             limits: setup.limits.clone(),
             provider: Mutex::default(),
@@ -80,7 +81,7 @@ impl Served {
         let report = serde_json::to_vec(confinement);
         let (shared, runtime, host) = (Arc::clone(&self.shared), Arc::clone(&self.runtime), self.host.clone());
         self.jobs.start(START, |_| async move {
-            let checked = match load::open(&PrivateCopy { path: setup.library }) {
+            let checked = match load::open(&PrivateCopy::of_host(setup.library)) {
                 Ok(checked) => checked,
                 Err(error) => return failed(kind::FAILED, error.to_string()),
             };
@@ -197,12 +198,12 @@ impl Served {
             return;
         };
         let shared = Arc::clone(&self.shared);
-        drop(self.runtime.spawn(async move {
+        self.runtime.spawn(async move {
             let _permit = permit;
             if let (Ok(provider), Ok(event)) = (shared.provider(), text(&event)) {
                 provider.get().notify(event.into());
             }
-        }));
+        });
     }
 
     fn begin_shutdown(&self, id: u64, deadline_ms: u64) {
@@ -226,7 +227,7 @@ impl Served {
     pub(super) async fn drop_plugin(&self) {
         let Some(provider) = lock(&self.shared.provider).take() else { return };
         // The task fails when the plugin's threads are gone, and then nothing can be dropped any more.
-        let _ = self.runtime.spawn(async move { InPlugin::drop_here(provider) }).await;
+        let _ = self.runtime.spawn_owned(async move { InPlugin::drop_here(provider) }).result().await;
     }
 }
 
