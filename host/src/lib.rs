@@ -41,6 +41,7 @@ pub mod storage;
 mod tools;
 mod turn;
 pub mod workbench;
+pub mod worker;
 
 pub use config::{AgentConfig, ServerConfig, StorageBackend};
 pub use otp::{OtpChannel, OtpDelivery, OtpDeliveryError, OtpService};

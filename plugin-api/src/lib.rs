@@ -44,7 +44,10 @@
 //!
 //! # Trust
 //!
-//! A plugin has all the rights of the server's process. The declared [`Effect`]s decide whether a human is asked before
+//! A plugin has all the rights of the server's process, unless the operator runs it isolated: then it is loaded by a
+//! process of its own and has the permissions that its manifest asks for and the operator granted. It cannot tell the
+//! difference but by what fails; a folder that only the operator knows is asked for as `read: ["/"]` or
+//! `write: ["/"]`, of which the operator grants a part. The declared [`Effect`]s decide whether a human is asked before
 //! a call; they are a promise of the author's, not a fence. The key of the model gateway is never handed to a plugin.
 //!
 //! # Tests

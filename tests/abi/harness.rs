@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use jackfield::{
     clock::SystemClock,
-    config::{Limits, WatchMode},
+    config::{Isolation, Limits, PluginPermissions, WatchMode},
     ids::PluginId,
     plugins::{PluginEntry, PluginSettings, PluginState, Plugins, PluginsConfig},
 };
@@ -34,6 +35,8 @@ pub(crate) struct Loaded {
 pub(crate) struct Setup {
     pub(crate) settings: BTreeMap<PluginId, PluginSettings>,
     pub(crate) limits: Limits,
+    pub(crate) isolation: Isolation,
+    pub(crate) worker_program: Option<PathBuf>,
     pub(crate) watch: WatchMode,
 }
 
@@ -48,6 +51,17 @@ impl Setup {
     pub(crate) fn settings(mut self, id: &str, change: impl FnOnce(&mut PluginSettings)) -> Self {
         change(self.settings.entry(PluginId::new(id)).or_default());
         self
+    }
+
+    /// Runs plugins in processes of their own, of a program that embeds the server.
+    pub(crate) fn isolated() -> Self {
+        let program = Some(env!("CARGO_BIN_EXE_fixture_embedder").into());
+        Self { isolation: Isolation::Process, worker_program: program, ..Self::default() }
+    }
+
+    /// Grants a plugin permissions.
+    pub(crate) fn grant(self, id: &str, permissions: PluginPermissions) -> Self {
+        self.settings(id, |settings| settings.permissions = permissions)
     }
 
     /// Changes limits.
@@ -66,6 +80,8 @@ impl Setup {
     pub(crate) async fn start(self, folder: PluginFolder) -> Loaded {
         let mut config = PluginsConfig::from(folder.path());
         config.by_id = self.settings;
+        config.default_isolation = self.isolation;
+        config.worker_program = self.worker_program;
         config.watch = self.watch;
         let plugins = Plugins::start(&config, &self.limits, Arc::new(SystemClock)).await;
         Loaded { plugins: plugins.expect("the folder can be used"), folder }

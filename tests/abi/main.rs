@@ -4,9 +4,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod calls;
+#[cfg(target_os = "linux")]
+mod confined;
 mod containment;
+#[cfg(unix)]
+mod crashes;
 mod faults;
 mod harness;
+#[cfg(unix)]
+mod isolated;
 mod loading;
 mod reload;
 mod services;

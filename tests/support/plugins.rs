@@ -106,6 +106,12 @@ pub fn clock() -> &'static Path {
     })
 }
 
+/// The `jackfield` program.
+pub fn jackfield() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| build_program(&Workspace { folder: root(), target: root().join("target") }, "jackfield"))
+}
+
 /// Builds a plugin crate that is in no workspace: a package of one file, in a folder outside of this repository, that
 /// depends on the author's crate by path.
 pub fn outside(name: &str, source: &str) -> PathBuf {

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["outgoing"],
     &["storage", "knowledge", "model", "auth", "otp", "run_file"],
     &["plugins", "connectors"],
-    &["tools"],
+    &["tools", "worker"],
     &["turn", "workbench"],
     &["actions"],
     &["socket", "http"],

@@ -290,6 +290,9 @@ pub(crate) struct AgentArgs {
     /// Load the plugins of this folder. May be given several times.
     #[arg(long, value_name = "DIR")]
     plugins: Vec<PathBuf>,
+    /// Run plugins in processes of their own, unless their settings say otherwise.
+    #[arg(long)]
+    isolate: bool,
     /// Model to use; `offline` is the built-in stand-in that needs no key and no network.
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
@@ -312,7 +315,7 @@ pub(crate) struct ChatArgs {
     /// What to say; without it, or as -, it is read from standard input.
     pub(crate) message: Option<String>,
     /// The server to talk to (ws://127.0.0.1:8787/ws). Without it: the one that runs, or one for this message alone.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "model", "gateway_url", "seed_kb", "knowledge", "confirm_tools"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["plugins", "isolate", "model", "gateway_url", "seed_kb", "knowledge", "confirm_tools"])]
     pub(crate) server: Option<String>,
     /// Show the server the token in this file.
     #[arg(long, value_name = "FILE")]
@@ -559,6 +562,7 @@ impl AgentArgs {
     pub(crate) fn flags(&self) -> Vec<FlagValue> {
         let folders: Vec<String> = self.plugins.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         let mut flags: Vec<FlagValue> = list("plugins.folders", "--plugins", &folders).into_iter().collect();
+        flags.extend(self.isolate.then(|| flag("plugins.default_isolation", "--isolate", "process")));
         flags.extend(self.model.as_ref().map(|model| flag("model.name", "--model", model.as_str())));
         flags.extend(self.gateway_url.as_ref().map(|url| flag("gateway.url", "--gateway-url", url.as_str())));
         flags.extend(self.seed_kb.then(|| flag("knowledge.seed", "--seed-kb", true)));
@@ -592,7 +596,7 @@ fn split_address(text: &str) -> (String, Option<String>) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use clap::CommandFactory;
-    use jackfield::config::{Loaded, Sources};
+    use jackfield::config::{Isolation, Loaded, Sources};
 
     use super::*;
 
@@ -639,6 +643,7 @@ mod tests {
             "--gateway-url",
             "http://127.0.0.1:1/v1",
             "--seed-kb",
+            "--isolate",
             "--knowledge",
             "docs",
             "--confirm-tools",
@@ -657,6 +662,7 @@ mod tests {
         assert_eq!((config.allowed_origins.len(), config.allowed_hosts.len()), (1, 1));
         assert_eq!(config.knowledge.sources, [PathBuf::from("docs")]);
         assert!(config.seed_kb && config.allow_unauthenticated && !config.plugins.is_watched());
+        assert_eq!(config.plugins.default_isolation, Isolation::Process);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `plugins list` and `plugins inspect`. Both read files; neither runs any of their code.
 
 use jackfield::{
-    config::Sources,
+    config::{Isolation, Sources},
     plugins::{self, Inspection, PluginReport},
 };
 use serde_json::json;
@@ -31,9 +31,14 @@ pub(super) fn list(sources: Sources, args: &ListArgs, terminal: &Terminal) -> Re
         terminal.message("no plugin was found");
         return Ok(None);
     }
-    let mut rows = vec![["ID", "VERSION", "STATE", "TOOLS", "FILE"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["ID", "VERSION", "STATE", "RUNS", "TOOLS", "FILE"].map(str::to_owned).to_vec()];
     rows.extend(found.iter().map(list_row));
     terminal.data(&table(&rows))?;
+    for plugin in found.iter().filter(|plugin| !plugin.missing_permissions.is_empty()) {
+        let missing = one_line(&plugin.missing_permissions.join(", "), TEXT_CHARS);
+        let id = one_line(&plugin.id, TEXT_CHARS);
+        terminal.message(&format!("{id}: asks for what is not granted in [plugins.{id}] permissions: {missing}"));
+    }
     for plugin in &found {
         if let Some(reason) = &plugin.reason {
             terminal.message(&format!("{}: {}", one_line(&plugin.id, TEXT_CHARS), one_line(reason, 4 * TEXT_CHARS)));
@@ -46,14 +51,18 @@ fn list_row(plugin: &PluginReport) -> Vec<String> {
     let path = plugin.path.display().to_string();
     let version = plugin.version.as_deref().unwrap_or("-");
     let tools = if plugin.tools.is_empty() { "-".to_owned() } else { plugin.tools.join(",") };
-    [&plugin.id, version, plugin.state, &tools, &path].map(|cell| one_line(cell, TEXT_CHARS)).to_vec()
+    let runs = match plugin.isolation {
+        Isolation::InProcess => "in-process",
+        Isolation::Process => "isolated",
+    };
+    [&plugin.id, version, plugin.state, runs, &tools, &path].map(|cell| one_line(cell, TEXT_CHARS)).to_vec()
 }
 
 /// Shows what one file says about itself.
 pub(super) fn inspect(sources: Sources, args: &InspectArgs, terminal: &Terminal) -> Result<Option<Exit>, Failure> {
     let config = load(sources, &args.plugins)?;
     let file = find(&args.file, &config)?;
-    let found = plugins::inspect(&file, &config.plugins.trust, &config.limits).map_err(anyhow::Error::from)?;
+    let found = plugins::inspect_for(&file, &config.plugins, &config.limits).map_err(anyhow::Error::from)?;
     let text = if args.json { format!("{:#}\n", json!(found)) } else { described(&found) };
     terminal.data(&text)?;
     let untrusted = found.trust.refusal.is_some().then_some(Exit::Untrusted);
@@ -78,8 +87,14 @@ fn described(found: &Inspection) -> String {
         let effect = tool.effect.as_deref().unwrap_or("effect depends on the call, or is not declared");
         row("tool", &format!("{} ({effect})", tool.name));
     }
-    if !manifest.permissions.is_null() {
-        row("asks for", &manifest.permissions.to_string());
+    row("asks for", &plugins::asked_texts(&manifest.permissions).join(", "));
+    match found.isolation {
+        Isolation::InProcess => row("would run", "in the server's process, with all of its rights"),
+        Isolation::Process => {
+            row("would run", "in a process of its own");
+            row("permitted", &found.permitted.to_string());
+            row("not granted", &found.missing_permissions.join(", "));
+        }
     }
     row("settings", manifest.config_schema.as_ref().map(ToString::to_string).as_deref().unwrap_or_default());
     row("interface", &manifest.abi);

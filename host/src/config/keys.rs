@@ -6,13 +6,13 @@ use std::{net::IpAddr, path::PathBuf};
 use serde_json::{Value, json};
 
 use super::{
-    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, JwtKey, NameConflict, OnDisconnect, PluginSettings,
-    ServerConfig, StorageBackend, WatchMode, WebOrigin,
+    AgentConfig, AskPolicy, AuthMode, Authority, ConfigError, Isolation, JwtKey, NameConflict, OnDisconnect,
+    PluginSettings, ServerConfig, StorageBackend, WatchMode, WebOrigin,
     agent_keys::AgentKey,
     agents,
     auth::{AuthDraft, AuthModeName, jwt, jwt_key, mode_name},
     limits::{LIMIT_FIELDS, LimitField, LimitKind},
-    trust,
+    permissions, trust,
     values::{Given, Misfit, duration_text, size_text},
 };
 use crate::ids::PluginId;
@@ -544,6 +544,17 @@ pub(super) const SETTINGS: &[Setting] = &[
         show: |config| json!(config.plugins.private_folder),
     },
     Setting {
+        name: "plugins.default_isolation",
+        env: &[],
+        flag: Some("--isolate"),
+        project: ProjectRule::Never,
+        set: |draft, given| {
+            draft.config.plugins.default_isolation = given.choice(&ISOLATIONS)?;
+            Ok(())
+        },
+        show: |config| json!(config.plugins.default_isolation),
+    },
+    Setting {
         name: "plugins.require_signed",
         env: &[],
         flag: Some("--require-signed"),
@@ -642,6 +653,8 @@ const WATCH_MODES: [(&str, WatchMode); 3] =
 pub(super) enum PluginKey {
     Required,
     Disabled,
+    Isolation,
+    Permissions,
     Ask,
     Replaces,
     Config,
@@ -649,9 +662,11 @@ pub(super) enum PluginKey {
 }
 
 impl PluginKey {
-    pub(super) const ALL: [PluginKey; 6] = [
+    pub(super) const ALL: [PluginKey; 8] = [
         PluginKey::Required,
         PluginKey::Disabled,
+        PluginKey::Isolation,
+        PluginKey::Permissions,
         PluginKey::Ask,
         PluginKey::Replaces,
         PluginKey::Config,
@@ -662,6 +677,8 @@ impl PluginKey {
         match self {
             PluginKey::Required => "required",
             PluginKey::Disabled => "disabled",
+            PluginKey::Isolation => "isolation",
+            PluginKey::Permissions => "permissions",
             PluginKey::Ask => "ask",
             PluginKey::Replaces => "replaces",
             PluginKey::Config => "config",
@@ -673,6 +690,8 @@ impl PluginKey {
         match self {
             PluginKey::Required => settings.required = given.yes_or_no()?,
             PluginKey::Disabled => settings.disabled = given.yes_or_no()?,
+            PluginKey::Isolation => settings.isolation = Some(given.choice(&ISOLATIONS)?),
+            PluginKey::Permissions => settings.permissions = permissions::read(given)?,
             PluginKey::Ask => settings.ask = given.choice(&ASK_POLICIES)?,
             PluginKey::Replaces => settings.replaces = given.list()?,
             PluginKey::Config => {
@@ -688,6 +707,8 @@ impl PluginKey {
         match self {
             PluginKey::Required => json!(settings.required),
             PluginKey::Disabled => json!(settings.disabled),
+            PluginKey::Isolation => json!(settings.isolation),
+            PluginKey::Permissions => permissions::show(&settings.permissions),
             PluginKey::Ask => {
                 let name = ASK_POLICIES.iter().find(|(_, policy)| *policy == settings.ask).map(|(name, _)| *name);
                 json!(name)
@@ -703,6 +724,7 @@ impl PluginKey {
     }
 }
 
+const ISOLATIONS: [(&str, Isolation); 2] = [("in-process", Isolation::InProcess), ("process", Isolation::Process)];
 const ASK_POLICIES: [(&str, AskPolicy); 3] =
     [("by-effect", AskPolicy::ByEffect), ("always", AskPolicy::Always), ("never", AskPolicy::Never)];
 

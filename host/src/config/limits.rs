@@ -212,6 +212,34 @@ pub struct Limits {
     pub plugin_log_lines: u32,
     /// Bytes of one log line or progress message of a plugin; the rest is cut off. Default 8 KiB.
     pub plugin_log_bytes: usize,
+    /// Address space of the process of an isolated plugin; an allocation past it fails, which ends most plugins. Default
+    /// 4 GiB.
+    pub plugin_worker_memory_bytes: u64,
+    /// CPU time of the process of an isolated plugin, counted in whole seconds; past it the process is killed and
+    /// started again. Default 365 d, which is none.
+    pub plugin_worker_cpu: Duration,
+    /// Files that the process of an isolated plugin may have open. Default 256.
+    pub plugin_worker_files: usize,
+    /// Questions that may wait for the process of an isolated plugin; further ones are refused. Default 256.
+    pub plugin_worker_calls: usize,
+    /// Bytes that may wait to be written to the process of an isolated plugin, and by it; past it, calls are refused and
+    /// log lines left out. One larger frame may wait alone. Default 8 MiB.
+    pub plugin_worker_queue_bytes: usize,
+    /// Log lines, progress reports, notices and requests of an isolated plugin in one second; past it its process is
+    /// killed and started again. An honest one stays below by itself. Default 20 000.
+    pub plugin_worker_frames: u32,
+    /// Time that an isolated plugin has to drop a call that was given up; past it its process is killed and started
+    /// again. Default 2 s.
+    pub plugin_worker_let_go: Duration,
+    /// Pause before the process of an isolated plugin is started again; doubles with each death. Default 100 ms.
+    pub plugin_worker_restart_base: Duration,
+    /// Longest such pause. Default 5 s.
+    pub plugin_worker_restart_max: Duration,
+    /// How long a call waits for a process that is being started again; past it the call fails. Default 1 s.
+    pub plugin_worker_restart_wait: Duration,
+    /// How long a process must have run for its deaths to be forgotten, so that the next pause is the first again.
+    /// Default 30 s.
+    pub plugin_worker_steady: Duration,
     /// Knowledge passages given to the model with each message. Default 3.
     pub knowledge_hits: usize,
     /// Documents in the knowledge base; a further one is refused. Default 100 000.
@@ -257,6 +285,7 @@ impl Default for Limits {
     fn default() -> Self {
         const KIB: usize = 1024;
         const MIB: usize = 1024 * KIB;
+        const GIB: u64 = 1 << 30;
         Self {
             inbound_frame_bytes: MIB,
             message_chars: 10_000,
@@ -353,6 +382,17 @@ impl Default for Limits {
             plugin_workspaces: 1000,
             plugin_log_lines: 1000,
             plugin_log_bytes: 8 * KIB,
+            plugin_worker_memory_bytes: 4 * GIB,
+            plugin_worker_cpu: Duration::from_secs(365 * 24 * 60 * 60),
+            plugin_worker_files: 256,
+            plugin_worker_calls: 256,
+            plugin_worker_queue_bytes: 8 * MIB,
+            plugin_worker_frames: 20_000,
+            plugin_worker_let_go: Duration::from_secs(2),
+            plugin_worker_restart_base: Duration::from_millis(100),
+            plugin_worker_restart_max: Duration::from_secs(5),
+            plugin_worker_restart_wait: Duration::from_secs(1),
+            plugin_worker_steady: Duration::from_secs(30),
             knowledge_hits: 3,
             knowledge_documents: 100_000,
             knowledge_document_bytes: 4 * MIB,

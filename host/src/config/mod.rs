@@ -7,6 +7,7 @@ mod auth;
 mod error;
 mod keys;
 mod limits;
+mod permissions;
 mod sources;
 mod template;
 mod trust;
@@ -20,12 +21,15 @@ use std::{
 };
 
 use jackfield_plugin_api::GatewayKey;
+use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 pub use agents::{AGENT_ITERATIONS, AgentConfig, AgentVisibility, ToolAuthLevel};
 pub(crate) use error::nearest;
 pub use error::{ConfigError, Origin};
 pub use limits::Limits;
+pub use permissions::{ExecPermission, PluginPermissions};
 pub use sources::{FileKind, FlagValue, Loaded, Row, SourceFile, Sources, state_folder, user_file};
 pub use template::{file_schema, template};
 pub use trust::TrustConfig;
@@ -189,6 +193,17 @@ pub enum AskPolicy {
 /// Secrets by the reference that stands for them, or why there is none.
 pub type SecretReferences = BTreeMap<String, Result<GatewayKey, String>>;
 
+/// Where a plugin's code runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Isolation {
+    /// In this process, with all of its rights: the quickest.
+    #[default]
+    InProcess,
+    /// In a process of its own, with the permissions that it asks for and was granted. Its crash is a failed call.
+    Process,
+}
+
 /// The operator's settings for one plugin, `[plugins.ID]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PluginSettings {
@@ -196,6 +211,10 @@ pub struct PluginSettings {
     pub required: bool,
     /// Never load it.
     pub disabled: bool,
+    /// Where its code runs; absent for what its author asks for or [`PluginsConfig::default_isolation`] says.
+    pub isolation: Option<Isolation>,
+    /// What it may touch when it runs isolated, as far as it asks for it.
+    pub permissions: PluginPermissions,
     /// Which of its tools ask.
     pub ask: AskPolicy,
     /// Built-in tools that it may replace by tools of the same name.
@@ -217,6 +236,11 @@ pub struct PluginsConfig {
     /// Where private copies of libraries are kept; must be on a file system that allows execution. Default: a folder
     /// of this process under the system's temporary folder.
     pub private_folder: Option<PathBuf>,
+    /// Where plugins run for which nothing else is said. Default: in this process.
+    pub default_isolation: Isolation,
+    /// The program that is started for plugins in processes of their own: `jackfield`, or one that calls
+    /// [`run_if_requested`](crate::worker::run_if_requested). Default: this program, if it does that.
+    pub worker_program: Option<PathBuf>,
     /// Same-name policy.
     pub name_conflict: NameConflict,
     /// Which files are trusted.
@@ -234,6 +258,13 @@ impl PluginsConfig {
     /// The settings of one plugin; the defaults when none are written.
     pub fn settings(&self, id: &PluginId) -> PluginSettings {
         self.by_id.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Where a plugin's code runs: as the operator says for it, else isolated if its author asks for that, else as the
+    /// operator says for all.
+    pub fn isolation(&self, id: &PluginId, isolated_only: bool) -> Isolation {
+        let said = self.by_id.get(id).and_then(|settings| settings.isolation);
+        said.or(isolated_only.then_some(Isolation::Process)).unwrap_or(self.default_isolation)
     }
 
     /// Whether changes in the folders are noticed without being told.

@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    config::{Limits, TrustConfig},
+    config::{Limits, PluginsConfig, TrustConfig},
     ids::PluginId,
 };
 
 /// What it takes to decide about a file.
 pub(super) struct Admission<'a> {
+    pub(super) config: &'a PluginsConfig,
     pub(super) limits: &'a Limits,
     pub(super) clock: &'a SharedClock,
     pub(super) private: &'a PrivateFolder,
@@ -69,7 +70,12 @@ impl Admission<'_> {
         }
         let id = PluginId::new(manifest.id.as_str());
         let known = Known { id, sha256: plugin.sha256.clone(), manifest };
-        if let Err(refusal) = verify(&binary, &known.manifest, host_facts()) {
+        if let Err(refusal) = verify(
+            &binary,
+            &known.manifest,
+            self.config.isolation(&known.id, known.manifest.isolated_only),
+            host_facts(),
+        ) {
             return Err(refused(&refusal, Some(known)));
         }
         let candidate = Candidate { path, plugin: &plugin, manifest: &known.manifest };

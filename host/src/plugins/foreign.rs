@@ -167,12 +167,12 @@ impl<T: Send + 'static> InPlugin<T> {
         Self { object: Some(object), runtime }
     }
 
-    fn get(&self) -> &T {
+    pub(super) fn get(&self) -> &T {
         self.object.as_ref().expect("the object is there until it is dropped")
     }
 
     /// Drops the object on this very thread, when this is the last handle to it. For the plugin's threads only.
-    fn drop_here(this: Arc<Self>) {
+    pub(super) fn drop_here(this: Arc<Self>) {
         if let Ok(mut this) = Arc::try_unwrap(this) {
             drop(this.object.take());
         }
@@ -316,7 +316,7 @@ fn usable_tools(plugin: &Arc<Loaded>, objects: RVec<ToolObj>) -> Vec<Arc<dyn Too
     let mut names = BTreeSet::new();
     let mut tools: Vec<Arc<dyn Tool>> = Vec::new();
     for object in objects.into_iter().take(max) {
-        match read_spec(&object, plugin.limits.plugin_spec_bytes) {
+        match parse_spec(&object.spec(), plugin.limits.plugin_spec_bytes) {
             Ok(spec) if !names.insert(spec.name.clone()) => {
                 tracing::warn!(plugin = %id, tool = spec.name, "the plugin offers two tools of this name; only the first is taken");
             }
@@ -330,15 +330,15 @@ fn usable_tools(plugin: &Arc<Loaded>, objects: RVec<ToolObj>) -> Vec<Arc<dyn Too
     tools
 }
 
-fn read_spec(object: &ToolObj, max: usize) -> Result<ToolSpec, String> {
-    let text = object.spec();
+/// Reads what a tool says about itself.
+pub(super) fn parse_spec(text: &str, max: usize) -> Result<ToolSpec, String> {
     if text.is_empty() {
         return Err("it panicked while it described itself".to_owned());
     }
     if text.len() > max {
         return Err(format!("its description has {} bytes, the limit is {max}", text.len()));
     }
-    let mut spec: ToolSpec = serde_json::from_str(&text).map_err(|error| {
+    let mut spec: ToolSpec = serde_json::from_str(text).map_err(|error| {
         format!("its description is not understood ({error}): {}", text.chars().take(120).collect::<String>())
     })?;
     if sanitise(&mut spec) {

@@ -61,13 +61,7 @@ impl FfiHost {
 
 impl HostAbi for FfiHost {
     fn log_enabled(&self, level: u8) -> bool {
-        match level {
-            1 => tracing::enabled!(target: LOG_TARGET, tracing::Level::ERROR),
-            2 => tracing::enabled!(target: LOG_TARGET, tracing::Level::WARN),
-            3 => tracing::enabled!(target: LOG_TARGET, tracing::Level::INFO),
-            4 => tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG),
-            _ => tracing::enabled!(target: LOG_TARGET, tracing::Level::TRACE),
-        }
+        is_kept(level)
     }
 
     fn log(&self, level: u8, target: RStr<'_>, message: RStr<'_>, fields_json: RStr<'_>, call_id: u64) {
@@ -128,6 +122,22 @@ impl HostAbi for FfiHost {
     fn notify(&self, event_json: RStr<'_>) {
         let event = clean(&event_json, self.0.limits.plugin_log_bytes);
         tracing::debug!(target: LOG_TARGET, plugin = %self.0.id, event, "the plugin sent a notice that nobody here waits for");
+    }
+}
+
+/// The least severe level of plugins' lines that are kept: 1 for errors, up to 5.
+#[cfg(unix)]
+pub(super) fn log_level() -> u8 {
+    (1..=5).rev().find(|level| is_kept(*level)).unwrap_or(1)
+}
+
+fn is_kept(level: u8) -> bool {
+    match level {
+        1 => tracing::enabled!(target: LOG_TARGET, tracing::Level::ERROR),
+        2 => tracing::enabled!(target: LOG_TARGET, tracing::Level::WARN),
+        3 => tracing::enabled!(target: LOG_TARGET, tracing::Level::INFO),
+        4 => tracing::enabled!(target: LOG_TARGET, tracing::Level::DEBUG),
+        _ => tracing::enabled!(target: LOG_TARGET, tracing::Level::TRACE),
     }
 }
 

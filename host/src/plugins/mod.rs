@@ -21,6 +21,7 @@
 
 mod admit;
 mod calls;
+mod confinement;
 mod discover;
 mod files;
 mod foreign;
@@ -32,6 +33,7 @@ mod lease;
 mod load;
 mod manifest;
 mod own_config;
+mod permissions;
 mod private;
 mod provider;
 mod registry;
@@ -47,23 +49,29 @@ mod survey;
 mod trust;
 mod verify;
 mod watch;
+#[cfg(unix)]
+mod worker;
 mod workers;
 
+pub use confinement::Confinement;
 pub use discover::FolderError;
 pub(crate) use discover::OWN_SUFFIX;
 pub use health::{Misdeed, PluginCounters};
 pub use lease::PluginLease;
 pub use manifest::{Binary, GlibcVersion, Manifest, ManifestError, ManifestTool};
+pub use permissions::{Decision, Permitted, PermittedExec, asked_texts};
 pub use private::PrivateFolderError;
 pub use provider::{PluginFault, PluginProvider};
 pub use registry::{PluginActionError, Plugins, PluginsError};
-pub use report::{InspectError, Inspection, PluginReport, inspect, trust_file};
+pub use report::{InspectError, Inspection, PluginReport, inspect, inspect_for, trust_file};
 pub use snapshot::{PluginEntry, PluginSnapshot, PluginState};
 pub use survey::survey;
 pub use trust::{
     Distrust, KeyPairText, Pin, PinnedTool, SIGNATURE_SUFFIX, SignError, Standing, changes, new_key_pair, sign, untrust,
 };
 pub use verify::is_plugin_id;
+#[cfg(unix)]
+pub(crate) use worker::{REQUEST as WORKER_REQUEST, serve as serve_worker};
 
 pub use crate::config::{PluginSettings, PluginsConfig};
 

@@ -40,6 +40,14 @@ pub(super) struct PrivateCopy {
     _file: Arc<RemovedOnDrop>,
 }
 
+#[cfg(unix)]
+impl PrivateCopy {
+    /// A copy that belongs to the host of this process, which removes it.
+    pub(super) fn of_host(path: PathBuf) -> Self {
+        Self { path, _file: Arc::new(RemovedOnDrop(None)) }
+    }
+}
+
 #[derive(Debug)]
 struct RemovedOnDrop(Option<PathBuf>);
 

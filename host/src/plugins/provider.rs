@@ -8,6 +8,7 @@ use jackfield_plugin_api::{Tool, ToolProvider, ToolProviderContext};
 use serde_json::Value;
 
 use super::{
+    confinement::Confinement,
     guarded::{GuardedTool, least_effect},
     health::{Health, Misdeed, PluginCounters},
     lease::{Leases, PluginLease},
@@ -26,6 +27,9 @@ pub enum PluginFault {
     /// It answered with an error.
     #[error("the plugin failed: {0}")]
     Failed(String),
+    /// The process it ran in ended, and is being started again; the text says how it ended.
+    #[error("its worker {0}")]
+    Died(String),
     /// It has been stopped and answers nothing any more.
     #[error("the plugin has been stopped")]
     Stopped,
@@ -54,6 +58,11 @@ pub(super) trait Carrier: Send + Sync + 'static {
     /// Lets the plugin finish within the deadline; what it has not finished by then is abandoned. A second stop does
     /// nothing.
     async fn stop(&self, deadline: Duration);
+
+    /// What confines the plugin; absent when it runs in this process, where nothing does.
+    fn confinement(&self) -> Option<Confinement> {
+        None
+    }
 }
 
 /// The provider of one loaded plugin.
@@ -79,6 +88,11 @@ impl PluginProvider {
     /// The plugin this provider belongs to.
     pub fn id(&self) -> &PluginId {
         &self.id
+    }
+
+    /// What confines the plugin; absent when it runs in this process, where nothing does.
+    pub fn confinement(&self) -> Option<Confinement> {
+        self.carrier.confinement()
     }
 
     /// Keeps this load of the plugin from being stopped until the lease is dropped. `None` once it is being stopped;

@@ -6,13 +6,14 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    PluginCounters, PluginEntry, PluginState, host_facts,
+    Confinement, Decision, Permitted, PluginCounters, PluginEntry, PluginState, host_facts,
     manifest::{Binary, Manifest, ManifestError, PluginBytes},
+    permissions::decide,
     trust::{self, Candidate, Standing},
     verify::verify,
 };
 use crate::{
-    config::{Limits, TrustConfig},
+    config::{Isolation, Limits, PluginSettings, PluginsConfig, TrustConfig},
     ids::PluginId,
 };
 
@@ -40,6 +41,12 @@ pub struct PluginReport {
     pub generation: Option<u64>,
     /// Whether the server is not ready before it is.
     pub required: bool,
+    /// Where its code runs, or would.
+    pub isolation: Isolation,
+    /// What confines it while it runs isolated.
+    pub confinement: Option<Confinement>,
+    /// What it asks to be allowed in a process of its own and is not; empty when it runs in this process.
+    pub missing_permissions: Vec<String>,
     /// Why what runs is not what the file holds.
     pub trouble: Option<String>,
     /// What is odd about it and does not keep it from running.
@@ -63,10 +70,23 @@ impl PluginReport {
             sha256: entry.sha256.clone(),
             generation: entry.generation,
             required: entry.settings.required,
+            isolation: entry.isolation,
+            confinement: entry.provider.as_ref().and_then(|provider| provider.confinement()),
+            missing_permissions: manifest
+                .map(|manifest| missing_permissions(manifest, entry.isolation, &entry.settings))
+                .unwrap_or_default(),
             trouble: entry.trouble.clone(),
             warnings: entry.warnings.clone(),
             counters: entry.provider.as_ref().map(|provider| provider.counters()),
         }
+    }
+}
+
+/// What the manifest asks for in vain, where that matters.
+pub(super) fn missing_permissions(manifest: &Manifest, isolation: Isolation, settings: &PluginSettings) -> Vec<String> {
+    match isolation {
+        Isolation::InProcess => Vec::new(),
+        Isolation::Process => decide(&manifest.permissions, &settings.permissions).missing,
     }
 }
 
@@ -111,6 +131,12 @@ pub struct Inspection {
     pub binary: Binary,
     /// What its author says.
     pub manifest: Manifest,
+    /// Where its code would run.
+    pub isolation: Isolation,
+    /// What it would be allowed in a process of its own.
+    pub permitted: Permitted,
+    /// What it asks for and would not be allowed there.
+    pub missing_permissions: Vec<String>,
     /// Why it does not fit this host; absent when it does.
     pub refusal: Option<String>,
     /// Where it stands with the operator.
@@ -153,16 +179,31 @@ pub fn trust_file(
 /// When it is not a readable plugin. One that is readable and would be refused is not an error: see
 /// [`Inspection::refusal`].
 pub fn inspect(path: &Path, trust: &TrustConfig, limits: &Limits) -> Result<Inspection, InspectError> {
+    inspect_for(path, &PluginsConfig { trust: trust.clone(), ..PluginsConfig::default() }, limits)
+}
+
+/// As [`inspect`], with what the operator's settings make of the file.
+///
+/// # Errors
+///
+/// As [`inspect`].
+pub fn inspect_for(path: &Path, config: &PluginsConfig, limits: &Limits) -> Result<Inspection, InspectError> {
     let read = || {
         let plugin = PluginBytes::read(path, None, limits)?;
         let (binary, manifest) = plugin.parse()?;
         Ok((plugin, binary, manifest))
     };
     let (plugin, binary, manifest) = read().map_err(|reason| InspectError { path: path.to_owned(), reason })?;
-    let refusal = verify(&binary, &manifest, host_facts()).err().map(|refusal| refusal.to_string());
-    let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, trust);
+    let id = PluginId::new(manifest.id.as_str());
+    let isolation = config.isolation(&id, manifest.isolated_only);
+    let Decision { permitted, missing, .. } = decide(&manifest.permissions, &config.settings(&id).permissions);
+    let refusal = verify(&binary, &manifest, isolation, host_facts()).err().map(|refusal| refusal.to_string());
+    let trust = trust::standing(Candidate { path, plugin: &plugin, manifest: &manifest }, &config.trust);
     Ok(Inspection {
         trust,
+        isolation,
+        permitted,
+        missing_permissions: missing,
         path: path.to_owned(),
         bytes: plugin.bytes.len() as u64,
         sha256: plugin.sha256,

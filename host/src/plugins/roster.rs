@@ -237,6 +237,7 @@ fn loaded(config: &PluginsConfig, load: &Load, state: PluginState) -> PluginEntr
         tools: load.tools.clone(),
         generation: Some(load.generation),
         settings: config.settings(&load.id),
+        isolation: config.isolation(&load.id, load.manifest.isolated_only),
         trouble: None,
         warnings: load.warnings.clone(),
     }
@@ -246,6 +247,7 @@ fn of_file(config: &PluginsConfig, path: &Path, known: Option<&Known>, state: Pl
     let name = || PluginId::new(&*path.file_name().unwrap_or(path.as_os_str()).to_string_lossy());
     let id = known.map_or_else(name, |known| known.id.clone());
     PluginEntry {
+        isolation: config.isolation(&id, known.is_some_and(|known| known.manifest.isolated_only)),
         settings: config.settings(&id),
         id,
         path: path.to_owned(),

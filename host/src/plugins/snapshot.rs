@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::{PluginSettings, manifest::Manifest, provider::PluginProvider};
-use crate::ids::PluginId;
+use crate::{config::Isolation, ids::PluginId};
 
 /// All plugins at one instant. Immutable: whoever holds it sees the same plugins until it is let go.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +35,8 @@ pub struct PluginEntry {
     pub generation: Option<u64>,
     /// What the operator set for it.
     pub settings: PluginSettings,
+    /// Where its code runs, or would.
+    pub isolation: Isolation,
     /// Why what runs is not what the file holds: the newest content cannot be used.
     pub trouble: Option<String>,
     /// What is odd about it and does not keep it from running.

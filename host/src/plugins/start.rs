@@ -1,6 +1,9 @@
 //! Starts one plugin where the operator wants its code to run, and tries it out before anybody else gets it.
 
-use std::sync::{Arc, Weak};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use jackfield_plugin_api::{Tool, ToolProviderContext};
 use serde_json::Value;
@@ -16,8 +19,10 @@ use super::{
     private::PrivateCopy,
     provider::{Carrier, PluginProvider},
 };
+#[cfg(unix)]
+use super::{permissions::decide, worker};
 use crate::{
-    config::{Limits, SecretReferences},
+    config::{Isolation, Limits, PluginPermissions, SecretReferences},
     ids::PluginId,
 };
 
@@ -33,6 +38,12 @@ pub(super) struct Launch {
     /// What secret fields of it stand for.
     pub(super) references: SecretReferences,
     pub(super) limits: Arc<Limits>,
+    /// Where its code runs.
+    pub(super) isolation: Isolation,
+    /// What it may touch in a process of its own, as far as it asks for it.
+    pub(super) permissions: PluginPermissions,
+    /// The program that such a process runs.
+    pub(super) worker_program: Option<PathBuf>,
     /// The other plugins, whose services it may ask; gone when the server is.
     pub(super) peers: Weak<dyn Peers>,
     /// Where its faults are counted.
@@ -77,7 +88,25 @@ pub(super) async fn start(mut launch: Launch) -> Result<Started, String> {
 
 /// Decides where the plugin's code runs.
 async fn carry(launch: &Launch, deadline: Instant) -> Result<Arc<dyn Carrier>, String> {
-    Ok(Arc::new(in_process::create(launch, deadline).await?))
+    match launch.isolation {
+        Isolation::InProcess => Ok(Arc::new(in_process::create(launch, deadline).await?)),
+        Isolation::Process => carry_in_worker(launch, deadline).await,
+    }
+}
+
+#[cfg(unix)]
+async fn carry_in_worker(launch: &Launch, deadline: Instant) -> Result<Arc<dyn Carrier>, String> {
+    let decision = decide(&launch.manifest.permissions, &launch.permissions);
+    Ok(Arc::new(worker::create(launch, &decision, deadline).await?))
+}
+
+#[cfg(not(unix))]
+async fn carry_in_worker(launch: &Launch, _: Instant) -> Result<Arc<dyn Carrier>, String> {
+    Err(format!(
+        "it is to run isolated (isolation = \"process\"), which this system cannot do yet; set [plugins.{}] isolation = \
+         \"in-process\"",
+        launch.id
+    ))
 }
 
 /// A plugin that cannot list its tools for an empty turn will not do so for a real one.

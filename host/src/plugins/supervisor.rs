@@ -287,6 +287,7 @@ impl Supervisor {
             let (shared, not_loaded) = (Arc::clone(&self.shared), self.not_loaded());
             self.reads.spawn_blocking(move || {
                 let admission = Admission {
+                    config: &shared.config,
                     limits: &shared.limits,
                     clock: &shared.clock,
                     private: shared.private(),
@@ -352,6 +353,9 @@ impl Supervisor {
             peers: Arc::downgrade(&(Arc::clone(&self.shared) as Arc<dyn Peers>)),
             health: Arc::new(Health::new(id.clone(), &self.shared.limits, Arc::clone(&self.shared.health_changed))),
             libraries: Arc::clone(&self.shared.libraries),
+            isolation: self.shared.config.isolation(&id, known.manifest.isolated_only),
+            permissions: self.shared.config.settings(&id).permissions,
+            worker_program: self.shared.config.worker_program.clone(),
             manifest: known.manifest,
             copy: copy.clone(),
             id: id.clone(),

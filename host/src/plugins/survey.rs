@@ -7,11 +7,12 @@ use super::{
     discover::discover,
     host_facts,
     manifest::{Manifest, PluginBytes},
+    report::missing_permissions,
     trust::{self, Candidate},
     verify::verify,
 };
 use crate::{
-    config::{Limits, PluginsConfig},
+    config::{Isolation, Limits, PluginsConfig},
     ids::PluginId,
 };
 
@@ -54,8 +55,10 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         Ok(read) => read,
         Err(error) => return PluginReport { reason: Some(error.to_string()), ..rejected(path) },
     };
-    let settings = config.settings(&PluginId::new(manifest.id.as_str()));
-    let (state, reason) = match verify(&binary, &manifest, host_facts()) {
+    let id = PluginId::new(manifest.id.as_str());
+    let (settings, isolation) = (config.settings(&id), config.isolation(&id, manifest.isolated_only));
+    let missing_permissions = missing_permissions(&manifest, isolation, &settings);
+    let (state, reason) = match verify(&binary, &manifest, isolation, host_facts()) {
         Err(refusal) => (REJECTED, Some(refusal.to_string())),
         Ok(()) if settings.disabled => (DISABLED, Some(format!("by [plugins.{}]", manifest.id))),
         Ok(()) => {
@@ -80,6 +83,9 @@ fn read(path: &Path, owner: Option<u32>, config: &PluginsConfig, limits: &Limits
         sha256: Some(plugin.sha256),
         generation: None,
         required: settings.required,
+        isolation,
+        confinement: None,
+        missing_permissions,
         trouble: None,
         warnings: Vec::new(),
         counters: None,
@@ -99,6 +105,9 @@ fn rejected(path: &Path) -> PluginReport {
         sha256: None,
         generation: None,
         required: false,
+        isolation: Isolation::default(),
+        confinement: None,
+        missing_permissions: Vec::new(),
         trouble: None,
         warnings: Vec::new(),
         counters: None,

@@ -2,6 +2,7 @@
 //! runs. Pure: it asks neither the disk nor the clock.
 
 use super::manifest::{Binary, GlibcVersion, Manifest};
+use crate::config::Isolation;
 
 /// What this process is, as far as a plugin has to fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +54,12 @@ pub(super) enum Refusal {
     },
     /// A panic would end the server.
     #[error(
-        "it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again"
+        "it is built with panic = {0:?}, expected \"unwind\" because its panics would end the server; remove `panic = \"abort\"` from its Cargo profile and build it again, or run it isolated"
     )]
     Panic(String),
     /// Its author does not want it in anybody's process.
     #[error(
-        "its author says that it must run isolated (isolated_only), this host loads plugins into its own process; use a host that isolates plugins"
+        "its author says that it must run isolated (isolated_only), and it is to run in this process; set `isolation = \"process\"` for it"
     )]
     IsolatedOnly,
     /// A compiler known to build broken vtables.
@@ -83,12 +84,19 @@ pub(super) enum Refusal {
 /// # Errors
 ///
 /// The first [`Refusal`] met.
-pub(super) fn verify(binary: &Binary, manifest: &Manifest, host: &HostFacts) -> Result<(), Refusal> {
+pub(super) fn verify(
+    binary: &Binary,
+    manifest: &Manifest,
+    isolation: Isolation,
+    host: &HostFacts,
+) -> Result<(), Refusal> {
     check_binary(binary, host)?;
     check_id(&manifest.id)?;
     check_abi(&manifest.abi, host)?;
     check_target(manifest, host)?;
-    check_panic(manifest)?;
+    if isolation == Isolation::InProcess {
+        check_panic(manifest)?;
+    }
     check_compiler(manifest)?;
     check_glibc(binary, host)
 }
@@ -209,14 +217,14 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut Binary, &mut Manifest)) -> String {
         let (mut binary, mut manifest) = (binary(), manifest());
         change(&mut binary, &mut manifest);
-        verify(&binary, &manifest, &HOST).unwrap_err().to_string()
+        verify(&binary, &manifest, Isolation::InProcess, &HOST).unwrap_err().to_string()
     }
 
     #[test]
     fn a_fitting_plugin_passes_whatever_its_minor_version() {
         for abi in ["1.0.0", "1.2.0", "1.9.3", "1.3"] {
             let manifest = Manifest { abi: abi.to_owned(), ..manifest() };
-            assert_eq!(verify(&binary(), &manifest, &HOST), Ok(()));
+            assert_eq!(verify(&binary(), &manifest, Isolation::InProcess, &HOST), Ok(()));
         }
     }
 
@@ -238,7 +246,7 @@ mod tests {
                 refusal(|_, manifest| manifest.target = Some("x86_64-pc-windows-msvc".to_owned())),
                 ["windows", "linux", "build"],
             ),
-            (refusal(|_, manifest| manifest.isolated_only = true), ["isolated_only", "own process", "use a host"]),
+            (refusal(|_, manifest| manifest.isolated_only = true), ["isolated_only", "this process", "isolation ="]),
             (refusal(|binary, _| binary.glibc = GlibcVersion::parse("2.41")), ["2.41", "2.36", "older system"]),
         ];
         for (text, parts) in cases {
@@ -246,6 +254,13 @@ mod tests {
                 assert!(text.contains(part), "{part:?} is missing in: {text}");
             }
         }
+    }
+
+    #[test]
+    fn what_could_end_the_server_may_run_in_a_process_of_its_own() {
+        let manifest = Manifest { panic: Some("abort".to_owned()), isolated_only: true, ..manifest() };
+        assert_eq!(verify(&binary(), &manifest, Isolation::Process, &HOST), Ok(()));
+        assert_eq!(verify(&binary(), &manifest, Isolation::InProcess, &HOST), Err(Refusal::IsolatedOnly));
     }
 
     #[test]

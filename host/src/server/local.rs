@@ -17,6 +17,7 @@ use crate::{
     plugins::{PluginReport, Plugins},
     run_file::{RunFile, RunFileGuard},
     turn::{AgentConfigResolver, PromptComposer, SkillResolver, ToolHook},
+    worker,
 };
 
 /// Where the local flavor listens unless told otherwise.
@@ -74,6 +75,7 @@ pub struct LocalServerBuilder {
     state_dir: Option<PathBuf>,
     sources: Vec<NewSource>,
     documents: Vec<Document>,
+    worker_program: Option<PathBuf>,
     prompt_composer: Option<Arc<dyn PromptComposer>>,
     agents: Option<Arc<dyn AgentConfigResolver>>,
     otp_service: Option<Arc<dyn OtpService>>,
@@ -99,6 +101,7 @@ impl Default for LocalServerBuilder {
             state_dir: None,
             sources: Vec::new(),
             documents: Vec::new(),
+            worker_program: None,
             prompt_composer: None,
             agents: None,
             otp_service: None,
@@ -236,6 +239,14 @@ impl LocalServerBuilder {
         self
     }
 
+    /// The program that is started for plugins with `isolation = "process"`: `jackfield` of this version, or a program
+    /// that calls [`run_if_requested`](crate::worker::run_if_requested). Default: this program, if it does that;
+    /// otherwise such plugins are refused with the reason.
+    pub fn worker_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.worker_program = Some(program.into());
+        self
+    }
+
     /// Binds, then serves in the background. Plugins load meanwhile; the server answers first.
     ///
     /// # Errors
@@ -251,6 +262,10 @@ impl LocalServerBuilder {
         let (widget, widget_auth) = (self.widget.clone(), self.widget_auth.clone());
         let (sources, mut documents) = (self.sources.clone(), self.documents.clone());
         let addr = self.addr;
+        // Its own server would start workers, and those theirs.
+        if worker::is_requested() {
+            return Err(StartError::IsWorker);
+        }
         let mut config = self.into_config()?;
         for document in documents.iter_mut().filter(|document| document.org_id.is_empty()) {
             document.org_id.clone_from(&config.org_id);
@@ -329,6 +344,8 @@ impl LocalServerBuilder {
         if self.state_dir.is_some() {
             config.state_folder = self.state_dir;
         }
+        let program = self.worker_program.or(config.plugins.worker_program).or_else(worker::own_program);
+        config.plugins.worker_program = program;
         if self.persona.is_some() {
             config.persona = self.persona;
         }

@@ -82,6 +82,11 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A host started this program to be the worker of a plugin, and it starts a server instead.
+    #[error(
+        "this process was started as the worker of a plugin; call jackfield::worker::run_if_requested() first thing in `main`"
+    )]
+    IsWorker,
     /// Serving failed.
     #[error("serving failed: {0}")]
     Serve(String),
