@@ -254,8 +254,8 @@ fn life(trace: &tempfile::NamedTempFile) -> Vec<String> {
 
 /// A plugin that may write its trace.
 fn traced(trace: &tempfile::NamedTempFile, mode: &str, ms: u64) -> Setup {
-    let mut permissions = jackfield::config::PluginPermissions::default();
-    permissions.write = vec![trace.path().to_owned()];
+    let permissions =
+        jackfield::config::PluginPermissions { write: vec![trace.path().to_owned()], ..Default::default() };
     Setup::isolated()
         .config("fixture_00", json!({ "trace": trace.path(), "mode": mode, "ms": ms }))
         .grant("fixture_00", permissions)
@@ -428,11 +428,13 @@ fn the_jackfield_program_is_its_own_worker() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert_eq!(workers.len(), 2, "one worker a plugin: {workers:?}");
     assert!(workers.iter().any(|pid| said.contains(&pid.to_string())), "{said}");
-    let began = std::time::Instant::now();
-    while workers.iter().any(|pid| is_alive(*pid)) {
-        assert!(began.elapsed() < SOON, "the workers are gone");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let pause = Duration::from_millis(20);
+    let looks = SOON.as_millis() / pause.as_millis();
+    let gone = (0..looks).any(|_| {
+        std::thread::sleep(pause);
+        !workers.iter().any(|pid| is_alive(*pid))
+    });
+    assert!(gone, "the workers are gone");
     let mut log = String::new();
     messages.reopen().unwrap().read_to_string(&mut log).unwrap();
     assert!(log.contains("runs in a process of its own"), "{log}");
