@@ -317,6 +317,29 @@ async fn usage_that_is_missing_is_estimated_and_says_so() {
 }
 
 #[tokio::test]
+async fn the_last_usage_of_a_stream_counts_wherever_it_stands() {
+    let usage = |prompt: u64, completion: u64| json!({ "prompt_tokens": prompt, "completion_tokens": completion });
+    let mut first = text_chunk("a");
+    first["usage"] = usage(1, 1);
+    let mut finish = finish_chunk("stop");
+    finish["usage"] = usage(412, 23);
+    let bench = Bench::new(script().chunks(vec![first, finish]).no_usage()).await;
+    let counted = bench.ask().await.finished().1;
+    assert_eq!((counted.prompt_tokens, counted.completion_tokens, counted.measured), (412, 23, true));
+}
+
+#[tokio::test]
+async fn thinking_is_read_under_both_of_its_names() {
+    let thought = |name: &str| json!({ "choices": [{ "index": 0, "delta": { name: "hm" } }] });
+    for name in ["reasoning", "reasoning_content"] {
+        let bench = Bench::new(script().chunks(vec![thought(name), text_chunk("a"), finish_chunk("stop")])).await;
+        let answer = bench.ask().await;
+        assert_eq!(answer.events[0], ModelEvent::Reasoning("hm".to_owned()), "{name}");
+        assert_eq!(answer.text(), "a");
+    }
+}
+
+#[tokio::test]
 async fn the_price_comes_from_the_headers_else_from_the_catalog() {
     let script =
         script().says("a").header("x-cost-usd", "9").header("x-litellm-response-cost", "0.25").says("b").usage(100, 10);
@@ -374,6 +397,15 @@ async fn retries_end_with_what_the_gateway_said() {
     let expected = ModelError::Status { status: 429, message: "slow down".to_owned() };
     assert_eq!(*bench.ask().await.error(), expected);
     assert_eq!(bench.gateway.requests().len(), 4, "the first attempt and three retries");
+}
+
+#[tokio::test]
+async fn every_status_that_may_pass_is_asked_again() {
+    for status in [429, 500, 502, 503, 504, 520, 522, 527] {
+        let bench = Bench::new(script().status(status, &[], "later").says("here")).await;
+        assert_eq!(bench.ask().await.text(), "here", "{status}");
+        bench.gateway.finish();
+    }
 }
 
 #[tokio::test]
