@@ -13,7 +13,6 @@
 use std::{collections::BTreeSet, panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, future::join_all};
-use serde_json::{Map, Value};
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinSet,
