@@ -45,11 +45,15 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
 /// A server whose connectors may read `open` below the folder.
 async fn server(folder: &Path, auth: bool) -> (LocalServer, ScriptedModel) {
     let (roots, state) = (vec![folder.join("open")], folder.join("state"));
-    let server = TestServer::build_with(script().says("Fine.").forever(), |config, builder| {
-        config.knowledge.roots = roots;
-        let builder = builder.state_dir(state);
-        if auth { builder.auth(Arc::new(Names)) } else { builder }
-    });
+    let replies = script().says("Fine.").forever();
+    let server = TestServer::build_with(
+        replies,
+        |config| config.knowledge.roots = roots,
+        |builder| {
+            let builder = builder.state_dir(state);
+            if auth { builder.auth(Arc::new(Names)) } else { builder }
+        },
+    );
     server.await.into_parts()
 }
 

@@ -248,11 +248,12 @@ const SUBJECTS: Embeddings =
 async fn with_vectors(embeddings: Embeddings) -> (LocalServer, jackfield_tests::model::ScriptedModel) {
     let documents = [("ocean", "The ocean is deep."), ("alps", "Mountain huts."), ("town", "A town hall.")];
     let documents = documents.map(|(id, text)| Document::new(id, text));
-    let server = TestServer::build_with(script().says("Fine.").forever(), |config, builder| {
+    let configure = |config: &mut jackfield::ServerConfig| {
         config.knowledge.embedding_model = Some("vectors-1".to_owned());
         config.limits.knowledge_vector_retry = Duration::from_millis(200);
-        builder.documents(documents)
-    });
+    };
+    let replies = script().says("Fine.").forever();
+    let server = TestServer::build_with(replies, configure, |builder| builder.documents(documents));
     let (server, model) = server.await.into_parts();
     model.embeds(embeddings);
     (server, model)

@@ -54,17 +54,6 @@ impl TestServer {
         Self { server: build(builder).spawn().await.expect("the server starts"), model: Some(model) }
     }
 
-    /// As [`build`](Self::build), and with a configuration of the test's own.
-    pub async fn build_with(
-        script: impl Into<Script>,
-        change: impl FnOnce(&mut ServerConfig, LocalServerBuilder) -> LocalServerBuilder,
-    ) -> Self {
-        let model = ScriptedModel::start(script).await;
-        let mut config = config_for(&model);
-        let builder = change(&mut config, LocalServer::builder().addr(any_port()));
-        Self { server: builder.config(config).spawn().await.expect("the server starts"), model: Some(model) }
-    }
-
     /// A server without a gateway key.
     pub async fn without_key() -> Self {
         let builder = LocalServer::builder().addr(any_port()).config(ServerConfig::default());
