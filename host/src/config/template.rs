@@ -131,9 +131,11 @@ mod tests {
     /// The template with every default written out.
     fn uncommented() -> String {
         let is_setting = |line: &str| line.starts_with("# ") && line.contains(" = ") && !line.contains("hello");
-        let lines = template().lines().take_while(|line| !line.contains("Settings of one plugin")).map(|line| {
-            if is_setting(line) { line.trim_start_matches("# ").to_owned() } else { line.to_owned() }
-        }).collect::<Vec<_>>();
+        let lines = template()
+            .lines()
+            .take_while(|line| !line.contains("Settings of one plugin"))
+            .map(|line| if is_setting(line) { line.trim_start_matches("# ").to_owned() } else { line.to_owned() })
+            .collect::<Vec<_>>();
         lines.join("\n")
     }
 

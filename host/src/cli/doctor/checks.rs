@@ -44,7 +44,8 @@ pub(super) fn exposure(config: &ServerConfig) -> Finding {
         pages => format!("and the pages of {}", pages.join(", ")),
     };
     if address.ip().to_canonical().is_loopback() {
-        let who = if checks_tokens { "programs of this machine that have a token" } else { "any program of this machine" };
+        let who =
+            if checks_tokens { "programs of this machine that have a token" } else { "any program of this machine" };
         return Finding::ok("exposure", format!("{address}: {who}, {pages}"));
     }
     match (checks_tokens, config.strict_auth, config.allow_unauthenticated) {
@@ -93,7 +94,11 @@ pub(super) async fn port(sources: &Sources, config: &ServerConfig) -> Finding {
 /// Whether the run file can be written.
 pub(super) fn state(sources: &Sources) -> Finding {
     let Some(folder) = state_folder(&sources.env) else {
-        return Finding::warn("state folder", "there is none", "set HOME or XDG_STATE_HOME, so that `chat` finds the server");
+        return Finding::warn(
+            "state folder",
+            "there is none",
+            "set HOME or XDG_STATE_HOME, so that `chat` finds the server",
+        );
     };
     let shown = folder.display();
     // The nearest folder that is there decides whether the rest can be made.
@@ -106,7 +111,11 @@ pub(super) fn state(sources: &Sources) -> Finding {
         return Finding::fail("state folder", format!("{shown}: {} is no folder", nearest.display()), "remove it");
     }
     if !may_write(nearest) {
-        return Finding::fail("state folder", format!("{} cannot be written", nearest.display()), "mend its permissions");
+        return Finding::fail(
+            "state folder",
+            format!("{} cannot be written", nearest.display()),
+            "mend its permissions",
+        );
     }
     match others_may_look(&folder) {
         true => Finding::warn("state folder", format!("{shown} can be read by others"), format!("chmod 700 {shown}")),
@@ -163,7 +172,9 @@ fn plugin(report: &PluginReport) -> Finding {
     let reason = report.reason.as_deref().unwrap_or_default();
     match report.state {
         "verified" => Finding::ok("plugin", format!("{} loads here: {}", name.trim(), report.tools.join(", "))),
-        "disabled" => Finding::warn("plugin", format!("{} is disabled {reason}", name.trim()), "enable it if you want it"),
+        "disabled" => {
+            Finding::warn("plugin", format!("{} is disabled {reason}", name.trim()), "enable it if you want it")
+        }
         _ => Finding::fail(
             "plugin",
             format!("{}: {reason}", name.trim()),
@@ -189,7 +200,11 @@ pub(super) async fn model(config: &ServerConfig) -> Finding {
         return Finding::ok("model", "the built-in offline model");
     }
     let Some(key) = &config.gateway_key else {
-        return Finding::fail("model", "no gateway key", "set SMOOAI_GATEWAY_KEY, or say --model offline to try without");
+        return Finding::fail(
+            "model",
+            "no gateway key",
+            "set SMOOAI_GATEWAY_KEY, or say --model offline to try without",
+        );
     };
     let mut limits = config.limits.clone();
     limits.model_retries = 0;
