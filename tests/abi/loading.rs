@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use jackfield::{
     clock::SystemClock,
-    config::Limits,
+    config::{Limits, TrustConfig},
     ids::PluginId,
     plugins::{FolderError, PluginState, Plugins, PluginsConfig, PluginsError, inspect},
 };
@@ -39,7 +39,7 @@ async fn several_plugins_live_side_by_side_sorted_by_id() {
 
 #[test]
 fn a_file_can_be_inspected_without_running_it() {
-    let inspection = inspect(misbehave(), &Limits::default()).unwrap();
+    let inspection = inspect(misbehave(), &TrustConfig::default(), &Limits::default()).unwrap();
     assert_eq!(inspection.refusal, None);
     let shown = serde_json::to_value(&inspection).unwrap();
     assert_eq!(shown["manifest"]["id"], "fixture_00");
@@ -50,12 +50,12 @@ fn a_file_can_be_inspected_without_running_it() {
     assert_eq!(shown["manifest"]["permissions"], json!({ "network": ["example.com:443"] }));
     assert_eq!(shown["manifest"]["panic"], "unwind");
     assert_eq!(shown["sha256"].as_str().unwrap().len(), 64);
-    assert!(inspect(&misbehave().with_extension("nothing"), &Limits::default()).is_err());
+    assert!(inspect(&misbehave().with_extension("nothing"), &TrustConfig::default(), &Limits::default()).is_err());
 }
 
 /// The beginning of the manifest's entry for the compiler, as it is in the built file.
 fn compiler() -> String {
-    let inspection = inspect(misbehave(), &Limits::default()).unwrap();
+    let inspection = inspect(misbehave(), &TrustConfig::default(), &Limits::default()).unwrap();
     let rustc = inspection.manifest.rustc.expect("the manifest names the compiler");
     format!("\"rustc\":\"{}", rustc.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
 }

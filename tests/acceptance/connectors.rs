@@ -45,8 +45,9 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) {
 /// A server whose connectors may read `open` below the folder.
 async fn server(folder: &Path, auth: bool) -> (LocalServer, ScriptedModel) {
     let (roots, state) = (vec![folder.join("open")], folder.join("state"));
+    let replies = script().says("Fine.").forever();
     let server = TestServer::build_with(
-        script().says("Fine.").forever(),
+        replies,
         |config| config.knowledge.roots = roots,
         |builder| {
             let builder = builder.state_dir(state);
