@@ -6,5 +6,6 @@ mod check;
 mod dev;
 mod knowledge;
 mod new;
+mod operate;
 mod run;
 mod trust;
