@@ -1,11 +1,9 @@
 //! Plugins that come, change and go while the host runs.
 
-use std::{
-    fs,
-    time::{Duration, SystemTime},
-};
+use std::{fs, time::Duration};
 
 use jackfield::{
+    clock::{Clock, SystemClock},
     config::WatchMode,
     ids::PluginId,
     plugins::{PluginActionError, PluginReport, PluginState},
@@ -67,7 +65,7 @@ async fn another_content_takes_its_place_and_the_same_content_does_not() {
     assert_eq!(mark(&loaded).await, (7, 1), "a library of its own");
 
     let path = loaded.folder.path().join(file());
-    fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(SystemClock.now().into()).unwrap();
     loaded.folder.put(&file(), &fixture(ID, 7));
     loaded.plugins.rescan().await.unwrap();
     assert_eq!(report(&loaded).generation, Some(2), "touched, but nothing new in it");

@@ -46,7 +46,7 @@ pub(super) fn run(
     };
     let root_name = files.name().to_owned();
     let mut work = Work { job, knowledge, limits, report, batch: Vec::new(), kept: BTreeSet::new() };
-    while let Some(found) = files.next() {
+    for found in files.by_ref() {
         if stopped.is_cancelled() {
             return Some("the server stopped before everything was read".to_owned());
         }

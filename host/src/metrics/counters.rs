@@ -62,45 +62,46 @@ impl Counters {
         let ours = &mut List(registry.sub_registry_with_prefix("jackfield"));
         ours.0.register("build", "What is running", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         let counters = Self {
-            connections: ours.new("ws_connections", "Open WebSockets"),
-            queue_bytes: ours.new("ws_queue_bytes", "Bytes that wait to be sent on WebSockets"),
-            slow_closes: ours.new("ws_slow_closes", "WebSockets closed because the client did not read"),
-            turns: ours.new("turns", "Turns by how they ended"),
+            connections: ours.register("ws_connections", "Open WebSockets"),
+            queue_bytes: ours.register("ws_queue_bytes", "Bytes that wait to be sent on WebSockets"),
+            slow_closes: ours.register("ws_slow_closes", "WebSockets closed because the client did not read"),
+            turns: ours.register("turns", "Turns by how they ended"),
             turn_seconds: ours.seconds("turn_duration_seconds", "From the accepted message to the end", &WORK_SECONDS),
             first_token_seconds: ours.seconds(
                 "time_to_first_token_seconds",
                 "From the accepted message to the first visible text",
                 &WORK_SECONDS,
             ),
-            model_calls: ours.new("llm_requests", "Model calls by how they ended"),
-            tokens: ours.new("llm_tokens", "Tokens of model calls, measured by the gateway or estimated"),
-            cost_usd: ours.new("cost_usd", "US dollars of model calls whose tokens were measured or estimated"),
+            model_calls: ours.register("llm_requests", "Model calls by how they ended"),
+            tokens: ours.register("llm_tokens", "Tokens of model calls, measured by the gateway or estimated"),
+            cost_usd: ours.register("cost_usd", "US dollars of model calls whose tokens were measured or estimated"),
             models: BoundedNames::new(names_max),
-            tool_calls: ours.new("tool_calls", "Tool calls by whose tool it was and how they ended"),
+            tool_calls: ours.register("tool_calls", "Tool calls by whose tool it was and how they ended"),
             tool_seconds: ours.seconds("tool_duration_seconds", "How long tools ran", &WORK_SECONDS),
             tool_output_bytes: ours.add(
                 "tool_output_bytes",
                 "Size of the output that the model was given",
                 Histogram::new(exponential_buckets(64.0, 4.0, 10)),
             ),
-            tool_output_truncated: ours.new("tool_output_truncated", "Outputs of which the model was given a part"),
+            tool_output_truncated: ours
+                .register("tool_output_truncated", "Outputs of which the model was given a part"),
             tools: BoundedNames::new(names_max),
-            approvals: ours.new("approvals", "Tool calls that a human was asked about, by what came of it"),
+            approvals: ours.register("approvals", "Tool calls that a human was asked about, by what came of it"),
             approval_wait_seconds: ours.seconds(
                 "approval_wait_seconds",
                 "How long tool calls waited for a human",
                 &WAIT_SECONDS,
             ),
-            interactions: ours.new("interactions", "Forms that were shown, by what came of it"),
+            interactions: ours.register("interactions", "Forms that were shown, by what came of it"),
             interaction_wait_seconds: ours.seconds(
                 "interaction_wait_seconds",
                 "How long forms waited for a human",
                 &WAIT_SECONDS,
             ),
-            plugin_states: ours.new("plugin_state", "The state that each plugin file is in"),
-            plugin_generations: ours.new("plugin_generations", "How often each plugin was loaded"),
-            plugin_panics: ours.new("plugin_panics", "Tool calls that ended with a panic of the plugin"),
-            resumes: ours.new("resume", "Attempts to come back to a turn, by what they found"),
+            plugin_states: ours.register("plugin_state", "The state that each plugin file is in"),
+            plugin_generations: ours.register("plugin_generations", "How often each plugin was loaded"),
+            plugin_panics: ours.register("plugin_panics", "Tool calls that ended with a panic of the plugin"),
+            resumes: ours.register("resume", "Attempts to come back to a turn, by what they found"),
             retrieval_seconds: ours.seconds(
                 "retrieval_duration_seconds",
                 "How long the knowledge base was searched",
@@ -115,7 +116,7 @@ impl Counters {
 struct List<'a>(&'a mut Registry);
 
 impl List<'_> {
-    fn new<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+    fn register<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
         self.add(name, help, M::default())
     }
 

@@ -48,13 +48,13 @@ struct IdleConnections {
     count_max: usize,
 }
 
-type Io = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Driver = http1::Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Full<Bytes>>;
 
 /// One connection. Nothing happens on it unless it is polled.
 struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// Empty once it has ended.
-    driver: Option<Pin<Box<http1::Connection<Io, Full<Bytes>>>>>,
+    driver: Option<Pin<Box<Driver>>>,
 }
 
 /// The body of a reply, with the connection it comes on. Dropping it before its end closes the connection, which is how

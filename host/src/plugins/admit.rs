@@ -52,7 +52,7 @@ pub(super) enum NotAdmitted {
         /// What was found, what was expected and what to do.
         reason: String,
         /// What could be learnt about it.
-        known: Option<Known>,
+        known: Option<Box<Known>>,
     },
 }
 
@@ -109,5 +109,5 @@ impl Admission<'_> {
 }
 
 fn refused(reason: &dyn fmt::Display, known: Option<Known>) -> NotAdmitted {
-    NotAdmitted::Refused { reason: reason.to_string(), known }
+    NotAdmitted::Refused { reason: reason.to_string(), known: known.map(Box::new) }
 }

@@ -70,7 +70,7 @@ pub(super) fn least_effect(declared: &[ManifestTool], name: &str) -> Effect {
         None if declared.is_empty() => Effect::ReadOnly,
         None => Effect::Destructive,
         // Without an effect, or with one that depends on the arguments, each call says it.
-        Some(tool) => tool.effect.as_deref().map_or(Effect::ReadOnly, |effect| effect_named(effect)),
+        Some(tool) => tool.effect.as_deref().map_or(Effect::ReadOnly, effect_named),
     }
 }
 
@@ -162,7 +162,7 @@ mod tests {
             ));
             let tool = GuardedTool { tool: plain(name, Some(says)), floor: least_effect(&declared, name), health };
             assert_eq!((tool.declared_effect(), tool.effect(&Value::Null)), (Some(counts), counts), "{name} {says:?}");
-            assert_eq!(tool.is_read_only(), false, "it does not say so itself");
+            assert!(!tool.is_read_only(), "it does not say so itself");
         }
         assert_eq!(least_effect(&[], "whatever"), Effect::ReadOnly, "who names no tool hides none");
         assert_eq!(least_effect(&[named("odd", Some("explosive"))], "odd"), Effect::Destructive);

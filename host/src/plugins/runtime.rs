@@ -63,8 +63,11 @@ impl PluginRuntime {
     pub(super) fn discard<T: Send + 'static>(&self, object: T) {
         // Taken out at the first poll, which also a closed runtime makes, so that the drop happens there.
         let mut object = Some(object);
-        self.start_task(Work::Other, std::future::poll_fn(move |_| std::task::Poll::Ready(drop(object.take()))))
-            .detach();
+        let dropping = std::future::poll_fn(move |_| {
+            drop(object.take());
+            std::task::Poll::Ready(())
+        });
+        self.start_task(Work::Other, dropping).detach();
     }
 
     /// Stops without waiting: a thread that is stuck in the plugin cannot hold anybody up.

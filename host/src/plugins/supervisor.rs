@@ -315,7 +315,7 @@ impl Supervisor {
             Ok(Admitted { known, copy }) => self.roster.files.was_read(&path, Condition::Usable { known, copy }),
             Err(NotAdmitted::Unsettled) => self.roster.files.not_whole(&path, Instant::now()),
             Err(NotAdmitted::Refused { reason, known }) => {
-                self.roster.files.was_read(&path, Condition::Refused { reason, known });
+                self.roster.files.was_read(&path, Condition::Refused { reason, known: known.map(|known| *known) });
             }
         }
     }

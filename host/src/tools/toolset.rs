@@ -83,8 +83,11 @@ pub(crate) struct Refusal {
 pub(crate) struct ToolSet {
     plan: Arc<Plan>,
     /// In the order of the plan.
-    tools: Vec<(Arc<dyn Tool>, Option<Arc<dyn ToolLister>>)>,
+    tools: Vec<(Arc<dyn Tool>, Lister)>,
 }
+
+/// Who offered a tool; nobody did a built-in one.
+type Lister = Option<Arc<dyn ToolLister>>;
 
 impl ToolSet {
     /// The tools as the model sees them, sorted by name.
@@ -198,7 +201,7 @@ enum Place {
 }
 
 impl Place {
-    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> (Arc<dyn Tool>, Option<Arc<dyn ToolLister>>) {
+    fn tool(self, built_ins: &[BuiltIn], offers: &[Offer]) -> (Arc<dyn Tool>, Lister) {
         match self {
             Place::BuiltIn(index) => (built_ins[index].tool.clone(), None),
             Place::Offer(offer, index) => (offers[offer].tools[index].clone(), Some(offers[offer].lister.clone())),

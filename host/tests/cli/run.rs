@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// Longest wait for something that a started program says; builds are part of it, and the machine may be busy.
@@ -141,12 +141,11 @@ impl Started {
         Self { child, lines, said: Vec::new() }
     }
 
-    /// Waits for a line, on either stream, that holds this text.
+    /// Waits for a line, on either stream, that holds this text. The patience is with each line.
     #[track_caller]
     pub(crate) fn says(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.lines.recv_timeout(PATIENCE) {
                 Ok(line) => {
                     self.said.push(line.clone());
                     if line.contains(text) {

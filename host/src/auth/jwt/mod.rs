@@ -37,7 +37,7 @@ pub struct JwtVerifier {
 enum Key {
     /// One key and the one algorithm it is for.
     One(DecodingKey, Algorithm),
-    Set(KeySet),
+    Set(Box<KeySet>),
 }
 
 impl JwtVerifier {
@@ -59,7 +59,7 @@ impl JwtVerifier {
             }
             JwtKey::Jwks(url) => {
                 let reason = |reason| AuthSettingsError { key: "auth.jwt_jwks_url", reason };
-                Key::Set(KeySet::new(url, limits).map_err(reason)?)
+                Key::Set(Box::new(KeySet::new(url, limits).map_err(reason)?))
             }
         };
         let mode = if settings.smoo { verifiers::MODE_SMOO } else { verifiers::MODE_JWT };
