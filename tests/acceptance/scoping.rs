@@ -12,7 +12,7 @@ use jackfield_tests::{
 use serde_json::{Value, json};
 
 /// Takes `NAME@ORG` as the token of a user of that organisation; `nobody@ORG` has no address.
-struct Tokens;
+pub(crate) struct Tokens;
 
 #[async_trait]
 impl AuthVerifier for Tokens {
@@ -38,7 +38,7 @@ async fn serving(replies: Script) -> TestServer {
     TestServer::build(replies, |builder| builder.auth(Arc::new(Tokens))).await
 }
 
-async fn client(server: &TestServer, token: &str) -> TestClient {
+pub(crate) async fn client(server: &TestServer, token: &str) -> TestClient {
     Connect::to(server.ws_url()).token(token).open().await.unwrap()
 }
 

@@ -261,6 +261,14 @@ impl TestClient {
         }
     }
 
+    /// The next frame, except `keepalive`, if one comes within this time.
+    pub async fn frame_within(&mut self, duration: Duration) -> Option<Value> {
+        match self.put_aside.pop_front() {
+            Some(frame) => Some(frame),
+            None => timeout(duration, self.read_unhurried()).await.ok().flatten(),
+        }
+    }
+
     /// The next frame of this request id, except `keepalive`. Other frames are put aside.
     pub async fn next_of(&mut self, request_id: &str) -> Value {
         if let Some(index) = self.put_aside.iter().position(|frame| frame["requestId"] == request_id) {

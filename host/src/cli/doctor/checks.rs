@@ -1,10 +1,6 @@
 //! The single checks.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use jackfield::{
@@ -221,7 +217,7 @@ pub(super) async fn model(config: &ServerConfig) -> Finding {
         temperature: config.temperature,
         stream: true,
     };
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let asked = async {
         let mut reply = client.stream(request).await?;
         while let Some(event) = reply.next().await {
