@@ -57,7 +57,7 @@ fn lock_and_vendored(name: &PluginName, api: &Api) -> Vec<(String, String)> {
 /// A folder with the crate, or a version of the registry's.
 fn read_api(text: &str) -> Result<Api, String> {
     let folder = Path::new(text);
-    if folder.join("Cargo.toml").is_file() {
+    if !text.is_empty() && folder.join("Cargo.toml").is_file() {
         let absolute = folder.canonicalize().map_err(|error| format!("--api {text}: {error}"))?;
         return Ok(Api::Path(absolute));
     }

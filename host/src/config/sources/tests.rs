@@ -102,7 +102,11 @@ fn a_bad_variable_is_named_with_what_was_expected_and_what_came() {
             "SMOOAI_GATEWAY_URL: expected a base address such as https://api.openai.com/v1, ending before \
              /chat/completions, got \"…@api.example/v1/chat/completions\"",
         ),
-        ("AUTH_MODE", "jwt", "AUTH_MODE: expected one of none, local-token, got \"jwt\""),
+        (
+            "AUTH_MODE",
+            "kerberos",
+            "AUTH_MODE: expected one of none, local-token, jwt, smoo, trusted, disabled, got \"kerberos\"",
+        ),
         (
             "SMOOTH_AGENT_STORAGE",
             "disk",
@@ -185,7 +189,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
             "[plugins.clock]\nrequird = true",
             "unknown setting plugins.clock.requird; did you mean plugins.clock.required?",
         ),
-        ("[plugins.clock]\nisolation = 'process'", "unknown setting plugins.clock.isolation"),
+        ("[plugins.clock]\ncolour = 'red'", "unknown setting plugins.clock.colour"),
         ("[plugins]\nfolder = ['x']", "unknown setting plugins.folder; did you mean plugins.folders?"),
         ("colour = 'red'", "unknown setting colour"),
     ] {
@@ -348,7 +352,7 @@ fn a_token_makes_the_mode_and_a_mode_without_its_token_is_refused() {
     let token = ("JACKFIELD_AUTH__TOKEN", "t0ken");
     assert!(matches!(from_env(&[token]).unwrap().config.auth, AuthMode::LocalToken(_)));
     assert!(message(from_env(&[("AUTH_MODE", "local-token")])).contains("needs a token"));
-    assert!(message(from_env(&[("AUTH_MODE", "none"), token])).contains("checks no token"));
+    assert!(message(from_env(&[("AUTH_MODE", "none"), token])).contains("checks no shared token"));
     assert!(message(from_env(&[("JACKFIELD_AUTH__STRICT", "1")])).contains("needs a token to check"));
 }
 
