@@ -96,8 +96,9 @@ async fn build_and_serve(
     let patience = config.limits.plugin_create;
     let server = start(config, terminal).await?;
     server.plugins_settled(patience).await;
-    announce(&server, &stage.folder, terminal).await;
+    // Who reads the announcement and calls at once finds the server.
     let run_file = write_run_file(sources, server.run_file());
+    announce(&server, &stage.folder, terminal).await;
     Ok(Some(Running { server, _run_file: run_file }))
 }
 
