@@ -189,7 +189,7 @@ fn unknown_keys_are_errors_with_a_suggestion() {
             "[plugins.clock]\nrequird = true",
             "unknown setting plugins.clock.requird; did you mean plugins.clock.required?",
         ),
-        ("[plugins.clock]\ncolour = 'red'", "unknown setting plugins.clock.colour"),
+        ("[plugins.clock]\nwavelengths = [700]", "unknown setting plugins.clock.wavelengths"),
         ("[plugins]\nfolder = ['x']", "unknown setting plugins.folder; did you mean plugins.folders?"),
         ("colour = 'red'", "unknown setting colour"),
     ] {
