@@ -197,7 +197,8 @@ async fn below_the_authors_crate_garbage_is_one_failed_call() {
     let loaded = Setup::isolated().load(PluginFolder::new().with(raw())).await;
     let mut names: Vec<String> = loaded.tools("fixture_raw").await.iter().map(|tool| tool.schema().name).collect();
     names.sort();
-    assert_eq!(names, ["appended", "garbage", "plain", "wrong_kind"]);
+    // What a tool says of itself is judged where tools become a turn's, whoever offers them.
+    assert_eq!(names, ["appended", "garbage", "no_object", "plain", "wrong_kind"]);
     let garbage = loaded.tool("fixture_raw", "garbage").await;
     assert_eq!(garbage.effect(&json!({})), Effect::Destructive, "77 is no effect");
     let error = garbage.execute(json!({}), call(0).0).await.unwrap_err();
